@@ -1,0 +1,1 @@
+"""Sizes, phases and costs of transposed convolution, with nothing but the standard library."""

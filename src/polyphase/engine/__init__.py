@@ -1,0 +1,1 @@
+"""Computation on the CPU: the definition in plain NumPy, and the fast methods held against it."""

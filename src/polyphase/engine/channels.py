@@ -1,0 +1,245 @@
+"""Tiling of method ``channels``: register tiles of positions by vectors of adjacent outputs."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
+from math import gcd, prod
+
+from polyphase.arithmetic.phases import Phase
+from polyphase.arithmetic.problem import Problem
+from polyphase.engine.cover import Grid, Pattern
+from polyphase.engine.kernels import channels as kernel
+from polyphase.engine.target import Target
+from polyphase.engine.tiling import (
+    FEW_COLUMNS,
+    LINE_CYCLES,
+    PACK_CYCLES,
+    WEIGHT_LINE_CYCLES,
+    Corner,
+    Packing,
+    Tiling,
+    odd_lines,
+)
+
+# phases of the last axis fill vectors only if they leave few lanes empty
+LEAST_FILL = 0.75
+# cycles to scatter one vector
+SCATTER_CYCLES = 28
+# the same where the channels fall on few sets of the first-level cache
+CROWDED_CYCLES = 250
+CACHE_SETS = 64
+CACHE_WAYS = 8
+# a register tile has at most this many vectors of adjacent outputs
+MOST_VECTORS = 4
+
+Phases = tuple[tuple[Phase, ...], tuple[Phase, ...], tuple[Phase, ...]]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A way to cover the output: box, block of channels, register tile, estimated cycles."""
+
+    box: Corner
+    depth: int
+    positions: int
+    vectors: int
+    columns: int
+    cycles: float
+
+
+class ChannelsTiling(Tiling):
+    """All that the method decides about one problem on one target."""
+
+    def __init__(self, problem: Problem, target: Target, cache_bytes: int) -> None:
+        super().__init__(problem, target, cache_bytes)
+        # channels that do not meet are lanes that do not meet: one group serves them all
+        self.lanewise = (
+            self.in_last
+            and self.out_last
+            and self.groups > 1
+            and self.in_channels == self.out_channels == 1
+        )
+        if self.lanewise:
+            self.groups, self.out_channels = 1, problem.out_channels
+        self.choice = min(self._choices(), key=lambda choice: choice.cycles)
+
+    @cached_property
+    def scattered(self) -> bool:
+        """Whether the lanes are output channels that lie apart in memory."""
+        if self.out_last or self.one_position:
+            return False
+        return self._fill(self.axes[2].out_step) < LEAST_FILL
+
+    @cached_property
+    def kinds(self) -> list[Phases]:
+        """Phases of each axis in a stretch, the outputs of one position that share row tiles."""
+        depth, height, width = (axis.phases for axis in self.axes)
+        if self.one_position and not self.out_last:
+            return [(depth, height, width)]
+        if self.out_last or self.scattered:
+            return [((d,), (h,), (w,)) for d, h, w in product(depth, height, width)]
+        return [((d,), (h,), width) for d, h in product(depth, height)]
+
+    @cached_property
+    def channel_sets(self) -> list[range]:
+        """Output channels in a stretch; every set is combined with every kind, kinds fastest.
+
+        Within a stretch the phases of the last axis vary fastest, the channels slowest.
+        """
+        together = self.out_last or self.scattered or self.one_position
+        if together:
+            return [range(self.out_channels)]
+        return [range(c, c + 1) for c in range(self.out_channels)]
+
+    @property
+    def one_position(self) -> bool:
+        """Whether a single position makes an entire image, so that all of it lies side by side."""
+        return all(axis.out_step == axis.output_size for axis in self.axes)
+
+    def _fill(self, count: int) -> float:
+        """Share of the lanes that carry something when ``count`` outputs fill vectors."""
+        return count / (-(-count // self.lanes) * self.lanes)
+
+    @cached_property
+    def mixed(self) -> bool:
+        """Whether lanes of one vector differ in the inputs that they meet."""
+        if self.one_position and not self.out_last:
+            return any(_differ(axis.phases) for axis in self.axes)
+        # channels of one phase never do
+        width = self.choice.vectors * self.lanes
+        along = [phases[2] for phases in self.kinds]
+        return any(_differ(p[i : i + width]) for p in along for i in range(0, len(p), width))
+
+    @property
+    def adjacent(self) -> int:
+        """Number of outputs in a stretch."""
+        return len(self.channel_sets[0]) * prod(len(part) for part in self.kinds[0])
+
+    @property
+    def stretch_count(self) -> int:
+        """Number of stretches."""
+        return len(self.kinds) * len(self.channel_sets)
+
+    @property
+    def cycles(self) -> float:
+        """Estimated cycles of one core for the whole problem."""
+        return self.choice.cycles
+
+    @property
+    def kernel_name(self) -> str:
+        """Name of the kernel: type, method, tile, target."""
+        return self.kernel_shape.name(self.target)
+
+    @property
+    def pixel(self) -> int:
+        """Tile elements of a pixel: all packed channels where they are adjacent in memory."""
+        return self.cell_elements(self.choice.depth) if self.in_last else 1
+
+    def cell_elements(self, depth: int) -> int:
+        """Tile elements of a cell: all channels where each lane has its own, and some to spare.
+
+        Positions a power of two apart would push each other out of the first-level cache.
+        """
+        elements = self.problem.in_channels if self.lanewise else depth
+        apart = elements * self.axes[2].in_step * self.compute_size
+        return elements + self.lanes if self.in_last and apart % 2048 == 0 else elements
+
+    @cached_property
+    def kernel_shape(self) -> kernel.Shape:
+        """What the machine code of the choice depends on."""
+        step = self.pixel * self.axes[2].in_step
+        return kernel.Shape(
+            dtype=self.problem.dtype,
+            cells=tuple(i * step for i in range(self.choice.positions)),
+            vectors=self.choice.vectors,
+            cell=self.pixel,
+            channels_last=self.in_last,
+            fetch_weights=self.choice.columns <= FEW_COLUMNS,
+            scattered=self.scattered,
+            lanewise=self.lanewise,
+            mixed=self.mixed,
+        )
+
+    def describe(self) -> str:
+        """Register tile, box and channels packed at a time, for people."""
+        choice = self.choice
+        return (
+            f"{choice.positions} positions x {choice.vectors} vectors of {self.lanes}, boxes of "
+            f"{'x'.join(map(str, choice.box))} positions, {choice.depth} channels at a time"
+        )
+
+    @property
+    def row_tiles(self) -> int:
+        """Rows of register tiles that every box goes through, at the least."""
+        return self.stretch_count * -(-self.adjacent // (2 * self.lanes))
+
+    def packing(self, box: Corner, spread: bool = False) -> Packing:
+        """Cells that the input of a box takes; a position is ``in_step`` cells wide."""
+        width = self.axes[2]
+        row = box[3] + width.reach // width.in_step
+        shared = 0
+        if width.in_step == 1 and box[3] == width.positions:
+            first, last = width.offsets[0], width.offsets[-1]
+            shared = max(min(-first, last, row - (width.input_size - first)), 0)
+        grid = Grid(box, (box[0], *self.outer_cells(box), row - shared))
+        plane = prod(grid.packed) + shared + self.lanes
+        residues = self.axes[0].in_step * self.axes[1].in_step
+        cells = residues * plane * width.in_step
+        return Packing(
+            grid, row * width.in_step, plane, cells if self.in_last else odd_lines(cells)
+        )
+
+    def panels_per_stretch(self, vectors: int) -> int:
+        """Row tiles that cover one stretch."""
+        return -(-self.adjacent // (vectors * self.lanes))
+
+    def _taps(self, vectors: int) -> int:
+        """Outer taps over all row tiles: each goes through those that any of its lanes has."""
+        width = vectors * self.lanes
+        total = 0
+        for depth, height, along in self.kinds:
+            parts = [along[i : i + width] for i in range(0, len(along), width)]
+            if self.one_position or len(along) == 1:
+                parts = [along] * self.panels_per_stretch(vectors)
+            total += _distinct(depth) * _distinct(height) * sum(map(_distinct, parts))
+        return total * len(self.channel_sets)
+
+    def _scatter_cycles(self, vectors: int) -> int:
+        """Cycles to scatter a vector: planes a power of two apart push each other out of cache."""
+        lines, rest = divmod(prod(self.problem.output_size) * self.problem.item_size, 64)
+        sets = CACHE_SETS if rest else CACHE_SETS // gcd(CACHE_SETS, lines)
+        crowded = vectors * self.lanes > sets * CACHE_WAYS
+        return CROWDED_CYCLES if crowded else SCATTER_CYCLES
+
+    def _choices(self) -> Iterator[Choice]:
+        most = min(MOST_VECTORS, -(-self.adjacent // self.lanes))
+        for vectors in range(1, most + 1):
+            taps = self._taps(vectors)
+            panels = self.panels_per_stretch(vectors) * self.stretch_count
+            largest = (self.target.registers - 1) // vectors - 1
+            for positions in range(max(1, largest // 2), largest + 1):
+                box, depth = self.box(positions, False, vectors * self.lanes)
+                packing = self.packing(box)
+                columns = len(Pattern(1, positions, 0).bases(packing.grid))
+                fmas = positions * vectors
+                loads = vectors + (fmas if self.lanewise else positions)
+                lines = positions / self.lanes
+                if not self.in_last:
+                    lines = lines * self.axes[2].in_step + 1
+                fetch = lines * LINE_CYCLES + vectors * WEIGHT_LINE_CYCLES
+                step = max(fmas / 2, loads / 2, fetch, (fmas + loads + 6) / 7, 4.0)
+                store = fmas * (self._scatter_cycles(vectors) if self.scattered else 2)
+                arithmetic = columns * (taps * (step * self.in_channels + 6) + panels * store)
+                vectors_packed = packing.channel * self.cell_elements(self.in_channels) / self.lanes
+                cycles = self.box_count(box) * (arithmetic + vectors_packed * PACK_CYCLES)
+                yield Choice(box, depth, positions, vectors, columns, cycles)
+
+
+def _differ(phases: tuple[Phase, ...]) -> bool:
+    return len({tuple(phase.offsets) for phase in phases}) > 1
+
+
+def _distinct(phases: tuple[Phase, ...]) -> int:
+    """Distinct input offsets of some phases of one axis."""
+    return len({offset for phase in phases for offset in phase.offsets})

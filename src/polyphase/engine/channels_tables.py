@@ -1,0 +1,269 @@
+"""Tables and weight panels of method ``channels``: its tiling spelled out for the kernel."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
+
+import numpy as np
+from numpy.typing import NDArray
+
+from polyphase.engine.channels import ChannelsTiling, Phases
+from polyphase.engine.cover import Grid, Pattern
+from polyphase.engine.kernels import channels as kernel
+from polyphase.engine.pack import Panel, Strides
+from polyphase.engine.tables import Tables, tap_number
+from polyphase.engine.tiling import Corner
+
+Limits = tuple[int, int, int]
+
+
+class ChannelsTables(Tables):
+    """The tables of one tiling."""
+
+    more_context = kernel.Channels.more_context
+    tiling: ChannelsTiling
+
+    def __init__(self, tiling: ChannelsTiling) -> None:
+        choice = tiling.choice
+        self.width = choice.vectors * tiling.lanes
+        super().__init__(tiling, choice.box, choice.depth, False, 1)
+        self.choice = choice
+        self.shape = tiling.kernel_shape
+        self._fill_rows()
+        self.fill_tasks()
+        self.columns = self.joined("columns", len(kernel.COLUMN))
+        # a register tile may read past the last plane, but never past this
+        beyond = (choice.positions + self.packing.row) * self.cell + tiling.lanes
+        self.finish(
+            self.packing.channel * tiling.cell_elements(self.depth) + beyond,
+            choice.positions * self.width,
+            places=self.joined("places", len(kernel.PLACE)),
+            lane_bits=self.lane_bits,
+            y_channel=self.y_strides[1],
+            x_channels=tiling.problem.in_channels,
+        )
+
+    @property
+    def planes(self) -> int:
+        """Residues of the last axis lie side by side, so one plane holds them all."""
+        return 1
+
+    @property
+    def cell(self) -> int:
+        """A position is as many pixels wide as the input's stride."""
+        return self.tiling.pixel * self.tiling.axes[2].in_step
+
+    @property
+    def row_height(self) -> int:
+        """Outputs of a position in a row tile."""
+        return self.width
+
+    @property
+    def step_weights(self) -> int:
+        """Weights that one input channel of one outer tap meets in a row tile."""
+        return self.width
+
+    def _fill_rows(self) -> None:
+        """One row tile per panel of each stretch, with its own taps."""
+        tiling, width = self.tiling, self.width
+        _, yc, yd, yh, yw = self.y_strides
+        self.limits: list[Limits] = []
+        taps: list[tuple[int, int]] = []
+        kinds = [self._kind(phases, taps) for phases in tiling.kinds]
+        self.taps, self.lane_bits = np.array(taps, np.int64).reshape(-1, 2).T.copy()
+        self.kinds = kinds
+        apart = yc if tiling.scattered else 1
+        rows = []
+        panel = 0
+        for channels in tiling.channel_sets:
+            for phases, parts in zip(tiling.kinds, kinds, strict=True):
+                place = channels[0] * yc + sum(
+                    part[0].start * stride
+                    for part, stride in zip(phases, (yd, yh, yw), strict=True)
+                )
+                number = self._limit_number(phases)
+                for part in parts:
+                    y = place + part.first * apart
+                    rows.append((panel, y, *part.span, number, part.first))
+                    panel += width + (part.span[1] - part.span[0]) * tiling.in_channels * width
+        self.rows = np.array(rows, np.int64)
+        self.panel_size = panel
+
+    def _kind(self, phases: Phases, taps: list[tuple[int, int]]) -> list["Part"]:
+        """The row tiles of one kind of stretch; their taps are added to the table.
+
+        A tap is the offset that it reads at, and a bit for each lane that has it.
+        """
+        tiling, width = self.tiling, self.width
+        if max(map(len, phases)) == 1:
+            return self._single_phase(phases, taps)
+        channels = np.arange(len(tiling.channel_sets[0]))
+        numbers = [np.arange(len(part)) for part in phases]
+        grid = np.meshgrid(channels, *numbers, indexing="ij")
+        lanes = np.stack([axis.ravel() for axis in grid], 1)
+        parts: list[Part] = []
+        spans: dict[tuple[object, ...], tuple[int, int]] = {}
+        for first in range(0, len(lanes), width):
+            members = lanes[first : first + width]
+            offsets = self._offsets(members, phases)
+            biases, weights = self._sources(members, offsets, phases)
+            # where each lane has its own input, taps also lead to the first lane's channel
+            own = first if tiling.lanewise else 0
+            bits = [_bits(line >= 0) for line in weights] if tiling.mixed else [0] * len(offsets)
+            key = (own, *offsets, *bits)
+            if key not in spans:
+                spans[key] = (len(taps), len(taps) + len(offsets))
+                places = [self._tile_offset(*offset) + own for offset in offsets]
+                taps += zip(places, bits, strict=True)
+            parts.append(Part(first, spans[key], biases, weights))
+        return parts
+
+    def _single_phase(self, phases: Phases, taps: list[tuple[int, int]]) -> list["Part"]:
+        """The same where the lanes are channels of one phase: only the channel differs."""
+        tiling = self.tiling
+        axes = [list(zip(part[0].offsets, part[0].taps, strict=True)) for part in phases]
+        pairs = [tuple(zip(*found, strict=True)) for found in product(*(sorted(a) for a in axes))]
+        places = [self._tile_offset(*offset) for offset, _ in pairs]
+        numbers = np.array([tap_number(tiling, *tap) for _, tap in pairs], np.int64)[:, None]
+        parts: list[Part] = []
+        for first, biases, lanes in self._channel_lanes:
+            if not parts or tiling.lanewise:
+                span = (len(taps), len(taps) + len(pairs))
+                own = first if tiling.lanewise else 0
+                taps += [(place + own, 0) for place in places]
+            weights = np.where(lanes < 0, -1, numbers + lanes)
+            parts.append(Part(first, span, biases, weights))
+        return parts
+
+    @cached_property
+    def _channel_lanes(self) -> list[tuple[int, NDArray[np.int64], NDArray[np.int64]]]:
+        """For each row tile of channels: the first, all of them, and where their weights begin."""
+        apart = Strides.of(self.tiling).out_channel
+        found = []
+        count = len(self.tiling.channel_sets[0])
+        for first in range(0, count, self.width):
+            channels = first + np.arange(self.width)
+            inside = channels < count
+            found.append(
+                (first, np.where(inside, channels, -1), np.where(inside, channels * apart, -1))
+            )
+        return found
+
+    def _limit_number(self, phases: Phases) -> int:
+        """Number of the positions that these phases have; those of a stretch agree on it."""
+        counts = [
+            part[0].count(axis.output_size)
+            for part, axis in zip(phases, self.tiling.axes, strict=True)
+        ]
+        limit = (counts[0], counts[1], counts[2])
+        if limit not in self.limits:
+            self.limits.append(limit)
+        return self.limits.index(limit)
+
+    @staticmethod
+    def _offsets(members: NDArray[np.int64], phases: Phases) -> list[tuple[int, int, int]]:
+        """Input offsets that any of the members has a tap at."""
+        found = []
+        for axis, part in enumerate(phases):
+            used = set(members[:, axis + 1].tolist())
+            found.append(sorted({o for number in used for o in part[number].offsets}))
+        return list(product(*found))
+
+    def _tile_offset(self, d: int, h: int, w: int) -> int:
+        along = w - self.tiling.axes[2].offsets[0]
+        return self.outer_offset(d, h) * self.cell + along * self.tiling.pixel
+
+    def class_spans(self, origin: Corner, size: Corner) -> list[tuple[int, int]]:
+        """Columns of a box for each triple of limits."""
+        return [self._columns(origin, size, limit) for limit in self.limits]
+
+    def _columns(self, origin: Corner, size: Corner, limit: Limits) -> tuple[int, int]:
+        tiling = self.tiling
+        width = tiling.axes[2]
+        local = [max(0, min(c - o, e)) for c, o, e in zip(limit, origin[1:], size[1:], strict=True)]
+        # outputs of a row from here on, where a stretch holds the phases of the last axis
+        left = width.output_size - origin[3] * width.out_step
+        key = (size, *local, min(left, size[3] * width.out_step))
+        span = self.known("columns", key)
+        if span is not None:
+            return span
+        grid = Grid(size, self.packing.grid.packed)
+        bases = np.array(Pattern(1, self.choice.positions, 0).bases(grid), np.int64)
+        rest = bases[:, None] + np.arange(self.choice.positions)
+        y = np.zeros_like(rest)
+        valid = np.ones(rest.shape, bool)
+        for stride, bound, output in zip(
+            grid.strides, (size[0], *local), self.position_strides, strict=True
+        ):
+            place, rest = np.divmod(rest, stride)
+            valid &= place < bound
+            y += place * output
+        limits = np.where(valid, self._stretch_limit(left, place), 0)
+        kept = valid.any(1)
+        places = np.stack([y[kept].ravel(), limits[kept].ravel()], 1)
+        start = self.append("places", key, places)[0]
+        count = int(kept.sum())
+        columns = np.stack(
+            [bases[kept] * self.cell, start + np.arange(count) * self.choice.positions], 1
+        )
+        return self.append("columns", key, columns)
+
+    def _stretch_limit(self, left: int, place: NDArray[np.int64]) -> NDArray[np.int64] | int:
+        """Outputs of a stretch that exist at each position of the last axis."""
+        tiling = self.tiling
+        if tiling.out_last or tiling.scattered or tiling.one_position:
+            return tiling.adjacent
+        return np.minimum(left - place * tiling.axes[2].out_step, tiling.adjacent)
+
+    def panels(self) -> Iterator[Panel]:
+        """Where the weights of every row tile come from."""
+        number = 0
+        for channels in self.tiling.channel_sets:
+            for kind in self.kinds:
+                for part in kind:
+                    target = int(self.rows[number, 0])
+                    yield Panel(target, channels[0], part.biases, part.weights)
+                    number += 1
+
+    def _sources(
+        self, members: NDArray[np.int64], offsets: list[tuple[int, int, int]], phases: Phases
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Bias of every lane, and its weight at every input offset; -1 where it has none."""
+        tables = []
+        for axis, part in enumerate(phases):
+            places = {o: i for i, o in enumerate(sorted({o[axis] for o in offsets}))}
+            table = np.full((len(places), len(part)), -1, np.int64)
+            for number in set(members[:, axis + 1].tolist()):
+                for tap, offset in zip(part[number].taps, part[number].offsets, strict=True):
+                    # where another axis has no tap at all, no offset is left of this one
+                    if offset in places:
+                        table[places[offset], number] = tap
+            lines = [places[o[axis]] for o in offsets]
+            tables.append(table[lines][:, members[:, axis + 1]])
+        d, h, w = tables
+        channels = members[:, 0]
+        index = tap_number(self.tiling, d, h, w)
+        index = index + channels * Strides.of(self.tiling).out_channel
+        biases = np.full(self.width, -1, np.int64)
+        weights = np.full((len(offsets), self.width), -1, np.int64)
+        biases[: len(members)] = channels
+        weights[:, : len(members)] = np.where((d < 0) | (h < 0) | (w < 0), -1, index)
+        return biases, weights
+
+
+def _bits(lanes: NDArray[np.bool_]) -> int:
+    """The first lane as the lowest bit of a signed 64-bit integer."""
+    padded = np.zeros(64, bool)
+    padded[: len(lanes)] = lanes
+    return int(np.packbits(padded, bitorder="little").view("<i8")[0])
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A row tile: its first output in the stretch, its taps, and what fills its panel."""
+
+    first: int
+    span: tuple[int, int]
+    biases: NDArray[np.int64]
+    weights: NDArray[np.int64]

@@ -1,0 +1,1 @@
+"""Kernel builders: one method a file, each from a frozen shape to LLVM IR text."""

@@ -1,0 +1,54 @@
+"""Kernel ``gather``: weights and biases from their arrays into the panels that a method reads.
+
+A run writes ``channels`` lines of entries; entry ``e`` of line ``i`` is
+``source[base + i*channel_stride + offset[e]]``, or 0 where the offset is negative.
+"""
+
+from llvmlite import ir
+
+from polyphase.engine.emit import I64, POINTER, STORAGE, Emitter
+from polyphase.engine.target import Target
+
+CONTEXT = "weights biases panels next runs run_count entries channel_stride".split()
+RUN = "target base entry_start entry_count channels from_bias".split()
+
+
+def build(dtype: str, target: Target) -> str:
+    """IR of ``run(context)``: takes runs until none is left, from any number of threads."""
+    module = ir.Module("gather")
+    e = Emitter(module, "run", ["context*"], target.lanes(dtype))
+    storage = STORAGE[dtype]
+    kind = ir.DoubleType() if dtype == "f64" else ir.FloatType()
+    context = e.arguments["context"]
+    c = {name: e.load(context, i, I64) for i, name in enumerate(CONTEXT)}
+    for name in ("weights", "biases", "panels", "runs", "entries"):
+        c[name] = e.builder.inttoptr(c[name], POINTER)
+    counter = e.at(context, CONTEXT.index("next"), I64)
+    head = e.builder.append_basic_block("run")
+    body = e.builder.append_basic_block("run.body")
+    end = e.builder.append_basic_block("run.end")
+    e.builder.branch(head)
+    e.builder.position_at_end(head)
+    index = e.builder.atomic_rmw("add", counter, e.const(1), "monotonic")
+    e.builder.cbranch(e.builder.icmp_signed("<", index, c["run_count"]), body, end)
+    e.builder.position_at_end(body)
+    first = e.mul(index, len(RUN))
+    run = {name: e.load(c["runs"], e.add(first, i), I64) for i, name in enumerate(RUN)}
+    of_bias = e.builder.icmp_signed("!=", run["from_bias"], e.const(0))
+    source = e.at(e.builder.select(of_bias, c["biases"], c["weights"]), run["base"], storage)
+    target_line = e.at(c["panels"], run["target"], kind)
+    offsets = e.at(c["entries"], run["entry_start"], I64)
+    with e.loop(0, run["channels"]) as channels:
+        line = e.at(source, e.mul(channels.index, c["channel_stride"]), storage)
+        out = e.at(target_line, e.mul(channels.index, run["entry_count"]), kind)
+        with e.loop(0, run["entry_count"]) as entries:
+            offset = e.load(offsets, entries.index, I64)
+            missing = e.builder.icmp_signed("<", offset, e.const(0))
+            # the load must be legal also where its value is thrown away
+            safe = e.builder.select(missing, e.const(0), offset)
+            value = e.widen_scalar(e.load(line, safe, storage), kind)
+            e.store(e.builder.select(missing, ir.Constant(kind, 0.0), value), out, entries.index)
+    e.builder.branch(head)
+    e.builder.position_at_end(end)
+    e.finish()
+    return str(module)

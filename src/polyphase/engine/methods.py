@@ -1,0 +1,115 @@
+"""The methods, best first, the reference last; each says in one sentence what it refuses.
+
+Of those that accept a problem the plan takes the one with the fewest estimated cycles.
+
+To add one: an entry here, a tiling and tables, and a kernel builder of the same name in
+``kernels/``.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import prod
+from types import ModuleType
+from typing import Any
+
+from polyphase.arithmetic.problem import Problem
+from polyphase.engine.channels import ChannelsTiling
+from polyphase.engine.channels_tables import ChannelsTables
+from polyphase.engine.kernels import channels, positions
+from polyphase.engine.positions import LONGEST_UNEVEN_WINDOW, PositionsTiling
+from polyphase.engine.positions_tables import PositionsTables
+from polyphase.engine.stencil import stencils, step_counts
+from polyphase.engine.target import Target
+from polyphase.engine.tiling import Tiling, lies_last
+from polyphase.engine.weights_tiling import WeightsTiling, reached
+
+FLOATS = ("f32", "f64", "bf16", "f16")
+# kernels count the positions of an axis in 32 bits
+LONGEST_AXIS = 2**31 - 1
+# beyond this many taps or phases the tables cost more than they save
+MOST_LISTED = 1 << 15
+MOST_CHANNELS = 1 << 24
+# a longer stride of the input would be unrolled into too much code
+LONGEST_STEP = 32
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to compute a problem. Those without a kernel are plain NumPy."""
+
+    name: str
+    refuse: Callable[[Problem, Target], str | None]
+    tiling: Callable[[Problem, Target, int], Tiling | WeightsTiling] | None = None
+    tables: Callable[[Any], Any] | None = None
+    kernel: ModuleType | None = None
+
+
+def _refuse_any_kernel(problem: Problem, target: Target) -> str | None:
+    if problem.dtype not in FLOATS:
+        return f"{problem.dtype} is computed by the plain path"
+    if problem.dtype == "f16" and not target.halves:
+        return f"{target.name} has no instruction that converts f16"
+    if problem.batch == 0 or min(problem.output_size) == 0:
+        return "there is no output to compute"
+    longest = max(*problem.input_size, *problem.output_size)
+    if longest > LONGEST_AXIS:
+        return f"an axis of {longest} positions is longer than {LONGEST_AXIS}"
+    taps = prod(axis.kernel_size for axis in problem.geometry.axes)
+    inward, phases = step_counts(problem)
+    for count, most, what in (
+        (taps, MOST_LISTED, "taps"),
+        (phases, MOST_LISTED, "phases"),
+        (inward, MOST_LISTED, "inputs per output"),
+        (max(problem.in_channels, problem.out_channels), MOST_CHANNELS, "channels"),
+    ):
+        if count > most:
+            return f"{count} {what} are more than the {most} that tables are made for"
+    return None
+
+
+def _refuse_taps(problem: Problem, target: Target) -> str | None:
+    """What both methods that sum over taps refuse."""
+    if problem.operator == "weight_grad":
+        return "it sums over taps, not over positions"
+    return _refuse_any_kernel(problem, target)
+
+
+def _refuse_positions(problem: Problem, target: Target) -> str | None:
+    reason = _refuse_taps(problem, target)
+    if reason:
+        return reason
+    width = stencils(problem)[2]
+    if width.in_step > LONGEST_STEP:
+        return f"it unrolls the stride, and {width.in_step} is more than {LONGEST_STEP}"
+    if len(width.offsets) > LONGEST_UNEVEN_WINDOW and not width.even:
+        return f"the phases of a window of {len(width.offsets)} inputs differ in their taps"
+    stride = width.out_step
+    adjacent = lies_last(problem.channels_last, problem.out_channels, problem.output_size)
+    if adjacent and problem.groups > 1:
+        return "the channels of a group do not fill the last memory axis"
+    rows = stride * (problem.out_channels if adjacent else 1)
+    if rows > target.registers - 3:
+        return (
+            f"weaving {rows} rows together takes more than the {target.registers} vector registers"
+        )
+    return None
+
+
+def _refuse_channels(problem: Problem, target: Target) -> str | None:
+    return _refuse_taps(problem, target)
+
+
+def _refuse_weights(problem: Problem, target: Target) -> str | None:
+    if problem.operator != "weight_grad":
+        return "it computes the gradient of the weights"
+    if not reached(problem):
+        return "no tap leads from an input to an output"
+    return _refuse_any_kernel(problem, target)
+
+
+METHODS = (
+    Method("channels", _refuse_channels, ChannelsTiling, ChannelsTables, channels),
+    Method("positions", _refuse_positions, PositionsTiling, PositionsTables, positions),
+    Method("weights", _refuse_weights, WeightsTiling),
+    Method("reference", lambda problem, target: None),
+)

@@ -1,0 +1,110 @@
+"""Weights in the order in which a kernel reads them: one panel per row tile.
+
+A panel holds the biases of its row tile, then its weights by block of input channels, outer tap,
+channel, entry. The recipe is a list of runs that kernel ``gather`` follows.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from polyphase.engine.cover import Table
+from polyphase.engine.kernels import gather
+from polyphase.engine.tiling import Tiling
+
+Offsets = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """One row tile's weights: where they go, and where its entries come from.
+
+    ``channel`` is the first output channel. ``biases`` are output channels counted from there, one
+    per bias of the panel; ``taps`` has a line per outer tap with the offset of each entry from the
+    weights of an input channel and ``channel``. Negative means 0. Panels that are alike share these
+    arrays, which is how a recipe knows them again.
+    """
+
+    target: int
+    channel: int
+    biases: Offsets
+    taps: Offsets
+
+
+@dataclass(frozen=True)
+class Strides:
+    """Weight elements between neighbours: groups, input channels, output channels, taps."""
+
+    group: int
+    in_channel: int
+    out_channel: int
+
+    @classmethod
+    def of(cls, tiling: Tiling) -> "Strides":
+        """Strides of the contiguous weight array of a problem's operator."""
+        taps = 1
+        for axis in tiling.problem.geometry.axes:
+            taps *= axis.kernel_size
+        cin, cout = tiling.in_channels, tiling.out_channels
+        if tiling.problem.operator == "conv":
+            return cls(cin * cout * taps, taps, cin * taps)
+        return cls(cin * cout * taps, cout * taps, taps)
+
+
+class Recipe:
+    """How to fill the panels of all groups."""
+
+    def __init__(self, tiling: Tiling, panels: Iterator[Panel], size: int, depth: int) -> None:
+        """``size`` elements of panels per group; channels come in blocks of ``depth``."""
+        self.groups = tiling.groups
+        self.size = size
+        self.strides = Strides.of(tiling)
+        cin, cout = tiling.in_channels, tiling.out_channels
+        self._entries: list[Offsets] = []
+        self._length = 0
+        places: dict[tuple[int, int], list[int]] = {}
+        runs = []
+        blocks = [(first, min(depth, cin - first)) for first in range(0, cin, depth)]
+        for panel in panels:
+            key = id(panel.biases), id(panel.taps)
+            if key not in places:
+                places[key] = [self._place(line) for line in (panel.biases, *panel.taps)]
+            of_bias, *of_taps = places[key]
+            heads, width = len(panel.biases), panel.taps.shape[1]
+            here = panel.channel * self.strides.out_channel
+            for group in range(self.groups):
+                target = group * size + panel.target
+                runs.append((target, group * cout + panel.channel, of_bias, heads, 1, 1))
+                target += heads
+                for first, count in blocks:
+                    base = group * self.strides.group + first * self.strides.in_channel + here
+                    for place in of_taps:
+                        runs.append((target, base, place, width, count, 0))
+                        target += width * count
+        self.runs: Table = np.array(runs, np.int64).reshape(-1, len(gather.RUN))
+        self.entries: Table = np.concatenate([*self._entries, np.zeros(1, np.int64)])
+
+    def _place(self, line: Offsets) -> int:
+        """Append a line of entries and say where it begins."""
+        self._entries.append(line)
+        self._length += len(line)
+        return self._length - len(line)
+
+    @property
+    def elements(self) -> int:
+        """Elements of the panels of all groups."""
+        return self.groups * self.size
+
+    @cached_property
+    def context(self) -> Table:
+        """Context of kernel ``gather``, without the addresses of one call."""
+        values = {
+            "runs": self.runs.ctypes.data,
+            "run_count": len(self.runs),
+            "entries": self.entries.ctypes.data,
+            "channel_stride": self.strides.in_channel,
+        }
+        return np.array([values.get(name, 0) for name in gather.CONTEXT], np.int64)

@@ -1,0 +1,242 @@
+"""Tiling of method ``positions``: register tiles of output channels by vectors of positions."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
+from math import prod
+
+from polyphase.arithmetic.phases import Phase
+from polyphase.arithmetic.problem import Problem
+from polyphase.engine.cover import Grid, Pattern
+from polyphase.engine.kernels import positions as kernel
+from polyphase.engine.target import Target
+from polyphase.engine.tiling import (
+    FEW_COLUMNS,
+    LINE_CYCLES,
+    PACK_CYCLES,
+    Corner,
+    Packing,
+    Tiling,
+    odd_lines,
+)
+
+# a window of more offsets than this goes through the tap table instead of being unrolled
+LONGEST_WINDOW = 10
+# unless its phases have different numbers of taps: the table would lead some of them astray
+LONGEST_UNEVEN_WINDOW = 24
+# a register tile has at most this many columns; more would only lengthen the code
+MOST_COLUMNS = 8
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A way to cover the output: packing, box, register tile, and its estimated cycles.
+
+    With ``spread`` the tile holds a shifted copy of each row for every offset of the last axis, so
+    that rows need no border and short ones fill whole vectors.
+    """
+
+    spread: bool
+    box: Corner
+    depth: int
+    channels: int
+    pattern: Pattern
+    vectors: int
+    columns: int
+    cycles: float
+
+
+class PositionsTiling(Tiling):
+    """All that the method decides about one problem on one target."""
+
+    def __init__(self, problem: Problem, target: Target, cache_bytes: int) -> None:
+        super().__init__(problem, target, cache_bytes)
+        # elements of the innermost output axis that belong to one phase
+        self.per_phase = self.out_channels if self.out_last else 1
+        self.weave = self.axes[2].out_step * self.per_phase
+        self.choice = min(self._choices(), key=lambda choice: choice.cycles)
+
+    @property
+    def cycles(self) -> float:
+        """Estimated cycles of one core for the whole problem."""
+        return self.choice.cycles
+
+    @property
+    def kernel_name(self) -> str:
+        """Name of the kernel: type, method, tile, target."""
+        return self.kernel_shape.name(self.target)
+
+    @cached_property
+    def kernel_shape(self) -> kernel.Shape:
+        """What the machine code of the choice depends on."""
+        choice, offsets = self.choice, self.axes[2].offsets
+        slots = tuple(
+            (
+                *self.plane(offset, choice.spread),
+                tuple(p * self.per_phase + c for p in phases for c in range(self.per_phase)),
+            )
+            for offset, phases in self.slots
+        )
+        return kernel.Shape(
+            dtype=self.problem.dtype,
+            channels=choice.channels,
+            interleave=self.weave,
+            groups=choice.pattern.groups,
+            vectors=choice.vectors,
+            slots=slots,
+            in_step=self.axes[2].in_step,
+            spread=tuple(o - offsets[0] for o in offsets) if choice.spread else (),
+            channels_last=self.in_last,
+            fetch_weights=self.choice.columns <= FEW_COLUMNS,
+        )
+
+    def describe(self) -> str:
+        """Register tile, box and channels packed at a time, for people."""
+        choice = self.choice
+        rows, columns = choice.channels * self.weave, choice.pattern.groups * choice.vectors
+        return (
+            f"{rows} rows x {columns} vectors of {self.lanes}, boxes of "
+            f"{'x'.join(map(str, choice.box))} positions, {choice.depth} channels at a time"
+        )
+
+    @property
+    def row_tiles(self) -> int:
+        """Rows of register tiles that every box goes through, one channel each at the least."""
+        outer = self.axes[0].out_step * self.axes[1].out_step
+        return outer * (1 if self.out_last else -(-self.out_channels // 4))
+
+    # the window of the last axis
+
+    @cached_property
+    def unrolled(self) -> bool:
+        """Whether the window of the last axis is part of the code; otherwise of the tap table."""
+        width = self.axes[2]
+        longest = LONGEST_WINDOW if width.even else LONGEST_UNEVEN_WINDOW
+        return width.out_step > 1 and len(width.offsets) <= longest
+
+    @cached_property
+    def slots(self) -> list[tuple[int, list[int]]]:
+        """What one inner step reads: an input offset, and the phases of the last axis that use it.
+
+        Through the tap table the step reads the first offset of each phase, and the table moves on.
+        """
+        width = self.axes[2]
+        found: dict[int, list[int]] = {}
+        for number, phase in enumerate(width.phases):
+            for offset in phase.offsets if self.unrolled else phase.offsets[:1]:
+                found.setdefault(offset, []).append(number)
+        return sorted(found.items()) or [(0, [])]
+
+    def outer_taps(self, depth: Phase, height: Phase) -> Iterator[tuple[int, int, int, int]]:
+        """The tap table of an outer phase: offsets (d, h, w), and the step along the width."""
+        width = self.axes[2]
+        longest = max(width.phases, key=lambda phase: len(phase.taps))
+        steps = [0] if self.unrolled else [o - longest.offsets[0] for o in longest.offsets]
+        for d, h in product(depth.offsets, height.offsets):
+            for j, w in enumerate(steps):
+                yield d, h, w, j
+
+    def tap(self, phase: Phase, offset: int, step: int) -> int:
+        """Tap of the last axis that a phase uses at a slot's offset and a table step."""
+        return phase.taps[phase.offsets.index(offset) if self.unrolled else step]
+
+    # packing
+
+    def planes(self, spread: bool) -> int:
+        """Copies of a row that the tile holds: one per offset, or one per residue of the stride."""
+        return len(self.axes[2].offsets) if spread else self.axes[2].in_step
+
+    def plane(self, offset: int, spread: bool) -> tuple[int, int]:
+        """Plane and shift at which an input offset of the last axis is found."""
+        offsets = self.axes[2].offsets
+        if spread:
+            return offsets.index(offset), 0
+        shift, plane = divmod(offset - offsets[0], self.axes[2].in_step)
+        return plane, shift
+
+    def packing(self, box: Corner, spread: bool) -> Packing:
+        """Cells that the input of a box takes."""
+        width = self.axes[2]
+        shared = 0
+        row = box[3]
+        if not spread:
+            row += width.reach // width.in_step
+            if width.in_step == 1 and box[3] == width.positions:
+                # the zeros right of one row serve as the zeros left of the next
+                first, last = width.offsets[0], width.offsets[-1]
+                shared = max(min(-first, last, row - (width.input_size - first)), 0)
+        grid = Grid(box, (box[0], *self.outer_cells(box), row - shared))
+        plane = -(-(prod(grid.packed) + shared + self.lanes) // self.lanes) * self.lanes
+        residues = self.axes[0].in_step * self.axes[1].in_step
+        return Packing(grid, row, plane, odd_lines(residues * self.planes(spread) * plane))
+
+    # choosing
+
+    def _choices(self) -> Iterator[Choice]:
+        spreads = [False]
+        if self.axes[2].in_step == 1 and 1 < len(self.axes[2].offsets) <= LONGEST_WINDOW:
+            spreads += [True] if self.unrolled or len(self.slots) == 1 else []
+        for channels, vectors in self._register_tiles():
+            for spread in spreads:
+                for groups in range(1, vectors + 1):
+                    if vectors % groups == 0:
+                        yield from self._covers(channels, vectors // groups, groups, spread)
+
+    def _blocks(self, channels: int) -> int:
+        return 1 if self.out_last else -(-self.out_channels // channels)
+
+    def _register_tiles(self) -> list[tuple[int, int]]:
+        """Channels and vectors of the promising register tiles, the most productive first."""
+        found = []
+        for channels in range(1, (1 if self.out_last else self.out_channels) + 1):
+            vectors = min(MOST_COLUMNS, (self.target.registers - 1) // (channels * self.weave + 1))
+            if vectors < 1:
+                break
+            for count in {vectors, max(vectors - 1, 1)}:
+                step = self._step_cycles(channels, count, (count + 1) * len(self.slots))
+                found.append((step * self._blocks(channels) / count, channels, count))
+        best = min(found)[0]
+        return [(c, v) for cycles, c, v in sorted(found) if cycles < 1.3 * best][:6]
+
+    def _step_cycles(self, channels: int, vectors: int, lines: int) -> float:
+        """Cycles for one input channel of one outer tap: arithmetic, loads, input, or latency."""
+        weights = channels * self.per_phase * sum(len(phases) for _, phases in self.slots)
+        fmas = weights * vectors
+        loads = weights + vectors * len(self.slots)
+        return max(fmas / 2, loads / 2, lines * LINE_CYCLES, (fmas + loads + 6) / 7, 4.0)
+
+    def _lines(self, pattern: Pattern, packing: Packing, spread: bool) -> int:
+        """Cache lines of input that one step reads: one more per run where runs lie askew."""
+        vectors = pattern.width // self.lanes
+        _, _, row, _ = packing.grid.strides
+        moved = any(self.plane(offset, spread)[1] for offset, _ in self.slots)
+        rows = self.axes[1].reach > 0 or packing.grid.size[2] > 1 or pattern.groups > 1
+        whole = packing.grid.size[3] == row and not self.axes[1].reach and pattern.groups == 1
+        askew = moved or (rows and row % self.lanes != 0 and not whole)
+        return len(self.slots) * pattern.groups * (vectors + askew)
+
+    def _covers(self, channels: int, vectors: int, groups: int, spread: bool) -> Iterator[Choice]:
+        width = vectors * self.lanes
+        per_step = channels * self.per_phase * sum(len(phases) for _, phases in self.slots)
+        box, depth = self.box(width * groups, spread, per_step)
+        packing = self.packing(box, spread)
+        sn, _, sh, _ = packing.grid.strides
+        patterns = [Pattern(1, width, 0)]
+        if groups > 1:
+            patterns = [Pattern(groups, width, sh)] if box[2] > 1 else []
+            # side by side only where an image is a single run of positions
+            if box[0] > 1 and len(list(packing.grid.runs())) <= box[0]:
+                patterns.append(Pattern(groups, width, sn))
+        outer = list(product(self.axes[0].phases, self.axes[1].phases))
+        taps = sum(len(list(self.outer_taps(*pair))) for pair in outer)
+        for pattern in patterns:
+            columns = len(pattern.bases(packing.grid))
+            lines = self._lines(pattern, packing, spread)
+            step = self._step_cycles(channels, vectors * groups, lines)
+            stores = channels * self.weave * vectors * groups * 2
+            tiles = columns * self._blocks(channels)
+            arithmetic = tiles * (taps * (step * self.in_channels + 6) + len(outer) * stores)
+            cells = packing.channel * self.in_channels / self.lanes * PACK_CYCLES
+            cycles = self.box_count(box) * (arithmetic + cells)
+            yield Choice(spread, box, depth, channels, pattern, vectors, columns, cycles)

@@ -1,0 +1,160 @@
+"""Arrays in, arrays out: from a problem to a compiled operation, and its calls.
+
+An :class:`Operation` depends on the problem alone and is kept. It packs weights into panels, and
+runs on addresses; whoever calls it has checked shapes, dtypes and layout.
+"""
+
+import hashlib
+import struct
+from collections.abc import Callable
+from functools import cached_property, lru_cache
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from polyphase.arithmetic.problem import Problem
+from polyphase.engine import jit, memory, threads
+from polyphase.engine.kernels import driver, gather
+from polyphase.engine.plan import Plan, planned
+from polyphase.engine.target import Target
+
+# work that is worth waking another thread for, in multiply-adds
+WORK_PER_THREAD = 200_000
+# weights that are worth it
+WEIGHTS_PER_THREAD = 100_000
+
+Array = NDArray[Any]
+# what changes from call to call stands at the head of both contexts
+_CALL = struct.Struct("6q")
+_PACKING = struct.Struct("4q")
+assert driver.CONTEXT[:6] == ["x", "y", "weights", "scratch", "next", "ticket"]
+assert gather.CONTEXT[:4] == ["weights", "biases", "panels", "next"]
+
+
+class Panels:
+    """Packed weights and biases."""
+
+    __slots__ = ("address", "values")
+
+    def __init__(self, values: Array) -> None:
+        self.values = values
+        self.address: int = values.ctypes.data
+
+
+class Operation:
+    """A compiled problem."""
+
+    def __init__(self, plan: Plan) -> None:
+        tiling = plan.tiling
+        if tiling is None or plan.method.tables is None or plan.method.kernel is None:
+            raise ValueError(f"the {plan.method.name} has no kernel")
+        self.plan = plan
+        n, c, *size = plan.problem.output_shape
+        # as the output lies in memory
+        self.output_shape = (n, *size, c) if plan.problem.channels_last else (n, c, *size)
+        self.tables = plan.method.tables(tiling)
+        recipe = self.tables.recipe
+        self._code = _code(plan.method.kernel, self.tables.shape, plan.target)
+        self._gather = _gather(plan.problem.dtype, plan.target)
+        self._contexts = Contexts(self.tables.context)
+        self._packings = Contexts(recipe.context)
+        self._panel_type = np.dtype(np.float64 if plan.problem.dtype == "f64" else np.float32)
+        self._panel_bytes = recipe.elements * self._panel_type.itemsize
+        self._zeros = np.zeros(plan.problem.out_channels, np.float64)
+        self._no_bias: int = self._zeros.ctypes.data
+        work = self.tables.multiply_adds
+        self._most_threads = max(1, min(len(self.tables.tasks), work // WORK_PER_THREAD))
+        self._pack_threads = max(1, min(64, recipe.elements // WEIGHTS_PER_THREAD))
+
+    @cached_property
+    def recipe(self) -> bytes:
+        """Digest of how panels are filled: what is equal here may share them."""
+        recipe = self.tables.recipe
+        told = (recipe.runs.tobytes(), recipe.entries.tobytes(), str(recipe.strides).encode())
+        kind = f"{self.plan.problem.dtype} {recipe.elements}".encode()
+        return hashlib.sha256(b"".join((*told, kind))).digest()
+
+    def pack(self, weight: int, bias: int | None) -> Panels:
+        """Panels of the contiguous weights and biases at these addresses."""
+        values: Array = memory.outputs.array((self.tables.recipe.elements,), self._panel_type)
+        panels = Panels(values)
+        self._pack(weight, bias, panels.address)
+        return panels
+
+    def run(self, x: int, panels: Panels, y: int) -> None:
+        """Compute from the contiguous input at ``x`` into the contiguous output at ``y``."""
+        count = self._threads(self._most_threads)
+        buffer = memory.scratch.borrow(self.tables.scratch_bytes * count)
+        self._run(x, panels.address, y, buffer.address, count)
+        memory.scratch.give_back(buffer)
+
+    def compute(self, x: int, weight: int, bias: int | None, y: int) -> None:
+        """Pack and run: for weights that do not come again."""
+        if self._panel_bytes >= memory.SMALLEST_KEPT:
+            self.run(x, self.pack(weight, bias), y)
+            return
+        count = self._threads(self._most_threads)
+        size = self.tables.scratch_bytes * count
+        buffer = memory.scratch.borrow(size + self._panel_bytes)
+        panels = buffer.address + size
+        self._pack(weight, bias, panels)
+        self._run(x, panels, y, buffer.address, count)
+        memory.scratch.give_back(buffer)
+
+    def _pack(self, weight: int, bias: int | None, panels: int) -> None:
+        values, context = self._packings.borrow()
+        _PACKING.pack_into(values, 0, weight, self._no_bias if bias is None else bias, panels, 0)
+        count = self._threads(self._pack_threads)
+        threads.run(self._gather.call, self._gather.address, context, count)
+        self._packings.give_back((values, context))
+
+    def _run(self, x: int, panels: int, y: int, scratch: int, count: int) -> None:
+        values, context = self._contexts.borrow()
+        _CALL.pack_into(values, 0, x, y, panels, scratch, 0, 0)
+        threads.run(self._code.call, self._code.address, context, count)
+        self._contexts.give_back((values, context))
+
+    @staticmethod
+    def _threads(most: int) -> int:
+        return 1 if most == 1 else min(most, threads.get_num_threads())
+
+
+class Contexts:
+    """Copies of a context and their addresses, each for one call at a time."""
+
+    def __init__(self, template: Array) -> None:
+        self._template = template
+        self._idle: list[tuple[memoryview, int]] = []
+
+    def borrow(self) -> tuple[memoryview, int]:
+        """A context nobody else uses: its values, and their address."""
+        try:
+            return self._idle.pop()
+        except IndexError:
+            values = self._template.copy()
+            return values.data, values.ctypes.data
+
+    def give_back(self, context: tuple[memoryview, int]) -> None:
+        """Keep a context for the next call."""
+        self._idle.append(context)
+
+
+@lru_cache(maxsize=256)
+def _code(kernel: ModuleType, shape: Any, target: Target) -> jit.Code:
+    build: Callable[[], str] = lambda: kernel.build(shape, target)  # noqa: E731
+    return jit.load(f"{kernel.__name__} {shape!r}", target, build)
+
+
+@lru_cache(maxsize=16)
+def _gather(dtype: str, target: Target) -> jit.Code:
+    return jit.load(f"gather {dtype}", target, lambda: gather.build(dtype, target))
+
+
+@lru_cache(maxsize=1024)
+def operation(problem: Problem) -> Operation | None:
+    """The compiled operation of a problem; ``None`` where only the reference computes it."""
+    plan = planned(problem)
+    with threads.undivided:
+        return None if plan.method.kernel is None else Operation(plan)

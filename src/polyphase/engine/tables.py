@@ -1,0 +1,253 @@
+"""The tables that tell a kernel what to do: packed rows, taps, tasks; the parts methods share."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from polyphase.engine.cover import Table
+from polyphase.engine.kernels import driver
+from polyphase.engine.pack import Panel, Recipe
+from polyphase.engine.tiling import (
+    RESTING_BYTES,
+    SMALLEST_TASK,
+    Corner,
+    Packing,
+    Tiling,
+    tasks,
+)
+
+Strides = tuple[int, int, int, int, int]
+
+
+class Tables(ABC):
+    """Every table of one tiling, and the context that points to them.
+
+    ``context`` lacks what belongs to one call: the addresses of input, output, weights and scratch.
+    Subclasses fill ``rows``, ``columns`` and what else their kernel reads.
+    """
+
+    more_context: tuple[str, ...]
+    rows: Table
+    columns: Table
+    taps: Table
+    panel_size: int
+
+    def __init__(
+        self, tiling: Tiling, box: Corner, depth: int, spread: bool, rows_per_block: int
+    ) -> None:
+        """``rows_per_block`` row tiles belong together and are not divided between tasks."""
+        self.tiling = tiling
+        self.depth = depth
+        self.spread = spread
+        self.box = box
+        self.rows_per_block = rows_per_block
+        self.packing: Packing = tiling.packing(box, spread)
+        problem = tiling.problem
+        self.x_strides = _strides(problem.input_shape, tiling.in_last)
+        self.y_strides = _strides(problem.output_shape, tiling.out_last)
+        self._stretches: dict[Any, tuple[int, int]] = {}
+        self._lists: dict[str, list[Table]] = {"pack_rows": [], "columns": []}
+        self.classes = np.zeros((0, 2), np.int64)
+
+    @property
+    @abstractmethod
+    def planes(self) -> int:
+        """Planes of the tile per pair of outer residues."""
+
+    @property
+    def position_strides(self) -> tuple[int, int, int, int]:
+        """Output elements between neighbouring positions: images, depth, height, width."""
+        n, _, d, h, w = self.y_strides
+        depth, height, width = self.tiling.axes
+        return n, depth.out_step * d, height.out_step * h, width.out_step * w
+
+    @abstractmethod
+    def panels(self) -> Iterator[Panel]:
+        """Where the weights of every row tile come from."""
+
+    @abstractmethod
+    def class_spans(self, origin: Corner, size: Corner) -> list[tuple[int, int]]:
+        """Columns of a box for each class of row tiles."""
+
+    def append(self, name: str, key: object, table: Table) -> tuple[int, int]:
+        """Add a stretch of lines to a table; ``key`` finds it again."""
+        tables = self._lists.setdefault(name, [])
+        start = sum(len(t) for t in tables)
+        tables.append(table)
+        self._stretches[name, key] = (start, start + len(table))
+        return start, start + len(table)
+
+    def known(self, name: str, key: object) -> tuple[int, int] | None:
+        """The stretch that was added under this key."""
+        return self._stretches.get((name, key))
+
+    def joined(self, name: str, width: int) -> Table:
+        """The whole table."""
+        tables = self._lists.get(name)
+        return np.concatenate(tables) if tables else np.zeros((0, width), np.int64)
+
+    def fill_tasks(self) -> None:
+        """One task per box, group and chunk of row tiles, with all that its box needs."""
+        tiling = self.tiling
+        groups = tiling.groups
+        xn, xc, *_ = self.x_strides
+        _, yc, *_ = self.y_strides
+        place_strides = self.position_strides
+        lines: list[tuple[int, ...]] = []
+        classes: list[tuple[int, int]] = []
+        bases: dict[object, int] = {}
+        chunks = list(self._chunks())
+        for number, (origin, size) in enumerate(tiling.boxes(self.box)):
+            key = (origin[1:], size)
+            rows = self.known("pack_rows", key)
+            if rows is None:
+                rows = self.append("pack_rows", key, self._packed_rows(origin, size))
+                bases[key] = len(classes)
+                classes += self.class_spans(origin, size)
+            width = tiling.axes[2]
+            first = origin[3] * width.in_step + width.offsets[0]
+            place = sum(o * s for o, s in zip(origin, place_strides, strict=True))
+            for group in range(groups):
+                lines += [
+                    (
+                        origin[0] * xn + group * tiling.in_channels * xc,
+                        place + group * tiling.out_channels * yc,
+                        group * self.panel_size,
+                        number * groups + group,
+                        *rows,
+                        max(0, -first),
+                        max(0, width.input_size - first),
+                        bases[key],
+                        *chunk,
+                    )
+                    for chunk in chunks
+                ]
+        self.tasks = np.array(lines, np.int64).reshape(-1, len(driver.TASK))
+        self.classes = np.array(classes, np.int64).reshape(-1, 2)
+
+    def _chunks(self) -> Iterator[tuple[int, int]]:
+        """Row tiles split so that there are enough tasks, in steps of whole blocks."""
+        tiling = self.tiling
+        blocks = -(-len(self.rows) // self.rows_per_block)
+        boxes = max(tiling.box_count(self.box), 1)
+        work = self.multiply_adds // boxes
+        wanted = min(-(-tasks() // boxes), max(work // SMALLEST_TASK, 1))
+        if self.depth < tiling.in_channels:
+            resting = prod(self.box) * len(self.rows) * self.row_height * tiling.compute_size
+            wanted = max(wanted, -(-resting // RESTING_BYTES))
+        step = -(-blocks // min(wanted, blocks)) * self.rows_per_block
+        for start in range(0, len(self.rows), step):
+            yield start, min(start + step, len(self.rows))
+
+    @property
+    @abstractmethod
+    def row_height(self) -> int:
+        """Output values that one row tile makes of a position."""
+
+    @property
+    def multiply_adds(self) -> int:
+        """Multiply-adds that the kernel performs, those on cropped positions included."""
+        taps = int((self.rows[:, 3] - self.rows[:, 2]).sum())
+        positions = prod(self.tiling.whole)
+        channels = self.tiling.groups * self.tiling.in_channels
+        return positions * taps * self.step_weights * channels
+
+    @property
+    @abstractmethod
+    def step_weights(self) -> int:
+        """Weights that one input channel of one outer tap meets in a row tile."""
+
+    def _packed_rows(self, origin: Corner, size: Corner) -> Table:
+        """Source and target of every packed row of a box, targets ascending."""
+        packing, axes = self.packing, self.tiling.axes
+        _, depth, height, _ = packing.grid.packed
+        sn, sd, sh, _ = packing.grid.strides
+        xn, _, xd, xh, xw = self.x_strides
+        steps = (axes[0].in_step, axes[1].in_step)
+        rd, rh, n, d, h = np.meshgrid(
+            *map(np.arange, (*steps, size[0], depth, height)), indexing="ij"
+        )
+        inside = np.ones(n.shape, bool)
+        source = n * xn + (origin[3] * axes[2].in_step + axes[2].offsets[0]) * xw
+        for index, residue, axis, start, stride in (
+            (d, rd, axes[0], origin[1], xd),
+            (h, rh, axes[1], origin[2], xh),
+        ):
+            place = axis.in_step * (start + index) + residue + axis.offsets[0]
+            inside &= (place >= 0) & (place < axis.input_size)
+            source = source + place * stride
+        target = (rd * steps[1] + rh) * self.planes * packing.plane + n * sn + d * sd + h * sh
+        target = target * self.cell
+        table = [np.where(inside, source, driver.OUTSIDE).ravel(), target.ravel()]
+        return np.stack(table, 1).astype(np.int64)
+
+    @property
+    @abstractmethod
+    def cell(self) -> int:
+        """Tile elements between neighbouring cells."""
+
+    def outer_offset(self, d: int, h: int) -> int:
+        """Cells from a position to the plane and row of an outer tap."""
+        depth, height, _ = self.tiling.axes
+        _, sd, sh, _ = self.packing.grid.strides
+        down, row_d = divmod(d - depth.offsets[0], depth.in_step)
+        across, row_h = divmod(h - height.offsets[0], height.in_step)
+        plane = (row_d * height.in_step + row_h) * self.planes
+        return plane * self.packing.plane + down * sd + across * sh
+
+    def finish(self, tile_elements: int, register_tile: int, **more: int | Table) -> None:
+        """Lay out scratch and fill the context."""
+        tiling = self.tiling
+        # register tiles that rest behind the tile begin with a cache line
+        tile_elements = -(-tile_elements // 16) * 16
+        tiles = 1
+        if self.depth < tiling.in_channels:
+            spans = self.classes[:, 1] - self.classes[:, 0]
+            rows = self.tasks[:, -1] - self.tasks[:, -2]
+            tiles += int(spans.max(initial=0) * rows.max(initial=0))
+        scratch = (tile_elements + tiles * register_tile) * tiling.compute_size
+        self.scratch_bytes = -(-scratch // 4096) * 4096
+        values: dict[str, int | Table] = {
+            "tasks": self.tasks,
+            "task_count": len(self.tasks),
+            "pack_rows": self.joined("pack_rows", len(driver.PACK_ROW)),
+            "classes": self.classes,
+            "rows": self.rows,
+            "columns": self.columns,
+            "taps": self.taps,
+            "channels": tiling.in_channels,
+            "depth": self.depth,
+            "scratch_size": self.scratch_bytes,
+            "x_channel": self.x_strides[1],
+            "x_width": self.x_strides[4],
+            "tile_channel": self.packing.channel,
+            "tile_width": self.packing.row,
+            "tile_size": tile_elements,
+            **more,
+        }
+        self.recipe = Recipe(tiling, self.panels(), self.panel_size, self.depth)
+        # the arrays must live as long as their addresses
+        self.arrays = {k: v for k, v in values.items() if not isinstance(v, int)}
+        slots = (*driver.CONTEXT, *self.more_context)
+        plain = {k: v if isinstance(v, int) else v.ctypes.data for k, v in values.items()}
+        self.context = np.array([plain.get(name, 0) for name in slots], np.int64)
+
+
+def tap_number(tiling: Tiling, d: Any, h: Any, w: Any) -> Any:
+    """Index of a tap among all taps of the kernel."""
+    kernels = [1] * (3 - tiling.problem.rank)
+    kernels += [axis.kernel_size for axis in tiling.problem.geometry.axes]
+    return (d * kernels[1] + h) * kernels[2] + w
+
+
+def _strides(shape: tuple[int, ...], channels_last: bool) -> Strides:
+    """Elements between neighbours along batch, channels, depth, height and width."""
+    _, channels, *space = shape
+    depth, height, width = [1] * (3 - len(space)) + space
+    area = depth * height * width
+    if channels_last:
+        return area * channels, 1, height * width * channels, width * channels, channels
+    return channels * area, area, height * width, width, 1

@@ -1,0 +1,192 @@
+"""What both kernel methods decide alike: boxes of positions, how their input is packed."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import prod
+
+from polyphase.arithmetic.problem import Problem
+from polyphase.engine.cover import Grid
+from polyphase.engine.stencil import stencils
+from polyphase.engine.target import Target, cpus
+
+# share of the second-level cache that the packed tile may take
+TILE_SHARE = 0.6
+# positions that a box should have before the weights are read again for the next one
+WIDE_BOX = 96
+# a block of input channels makes at least this many products of an output
+LEAST_PRODUCTS = 64
+# cycles to bring a line from the second-level cache: of the tile, or of weights, read in order
+LINE_CYCLES = 2.2
+WEIGHT_LINE_CYCLES = 1.5
+# cycles to pack a vector
+PACK_CYCLES = 4
+# bytes of sums that may rest in scratch between blocks of channels
+RESTING_BYTES = 3 << 19
+# weights that serve only so many columns of register tiles are fetched before they are needed
+FEW_COLUMNS = 20
+# tasks per processor, so that a late thread costs little, and at least this many for all
+TASKS_PER_CPU = 4
+LEAST_TASKS = 16
+# multiply-adds of the smallest task
+SMALLEST_TASK = 400_000
+
+Corner = tuple[int, int, int, int]
+
+
+def tasks() -> int:
+    """Tasks that a problem should be divided into; the same for any number of threads."""
+    return max(LEAST_TASKS, TASKS_PER_CPU * cpus())
+
+
+@dataclass(frozen=True, slots=True)
+class Packing:
+    """Layout of a packed box, in cells: its grid, and what a row, a plane, a channel takes.
+
+    ``row`` is what is written per row; neighbouring rows may share their border of zeros.
+    """
+
+    grid: Grid
+    row: int
+    plane: int
+    channel: int
+
+
+class Tiling(ABC):
+    """Decisions about one problem on one target."""
+
+    def __init__(self, problem: Problem, target: Target, cache_bytes: int) -> None:
+        self.problem = problem
+        self.target = target
+        self.lanes = target.lanes(problem.dtype)
+        self.axes = stencils(problem)
+        self.compute_size = 8 if problem.dtype == "f64" else 4
+        self.groups = problem.groups
+        self.in_channels = problem.in_channels // problem.groups
+        self.out_channels = problem.out_channels // problem.groups
+        self.in_last = lies_last(problem.channels_last, problem.in_channels, problem.input_size)
+        self.out_last = lies_last(problem.channels_last, problem.out_channels, problem.output_size)
+        self._boxes: dict[tuple[bool, int, int], Corner] = {}
+        self.budget = int(cache_bytes * TILE_SHARE) // self.compute_size
+
+    @property
+    def whole(self) -> Corner:
+        """Images, depth, height and width positions of the entire output."""
+        depth, height, width = (axis.positions for axis in self.axes)
+        return self.problem.batch, depth, height, width
+
+    @property
+    @abstractmethod
+    def cycles(self) -> float:
+        """Estimated cycles of one core for the whole problem."""
+
+    @property
+    @abstractmethod
+    def kernel_name(self) -> str:
+        """Name of the kernel: type, method, tile, target."""
+
+    @abstractmethod
+    def describe(self) -> str:
+        """Register tile, box and channels packed at a time, for people."""
+
+    @property
+    @abstractmethod
+    def row_tiles(self) -> int:
+        """Rows of register tiles that every box goes through."""
+
+    @abstractmethod
+    def packing(self, box: Corner, spread: bool) -> Packing:
+        """Cells that the input of a box takes."""
+
+    def outer_cells(self, box: Corner) -> tuple[int, int]:
+        """Depth and height of a packed box, per residue of the input's stride."""
+        depth, height, _ = self.axes
+        return (
+            box[1] + depth.reach // depth.in_step,
+            box[2] + height.reach // height.in_step,
+        )
+
+    def box(self, width: int, spread: bool, weights: int) -> tuple[Corner, int]:
+        """The box to work on and the input channels that are packed at a time.
+
+        ``width`` is the number of positions of a register tile, which meets ``weights`` for each
+        channel and tap. A box as large as the cache allows makes the most of each weight that is
+        read; if it stays small, or if the weights of a row tile would not stay in the cache from
+        one column to the next, there are fewer channels at a time.
+        """
+        depth = self.in_channels
+        total = prod(self.whole)
+        taps = prod(max(len(phase.taps) for phase in axis.phases) for axis in self.axes)
+        # pixels are packed a vector of channels at a time
+        least = self.lanes if self.in_last else 1
+        while depth * taps > LEAST_PRODUCTS and depth > least:
+            wide = prod(self._largest(width, spread, depth, total)) >= min(WIDE_BOX, total // 2)
+            if wide and depth * taps * weights <= self.budget:
+                break
+            depth = -(-depth // 2)
+        # small enough to share the work; this must not change the depth, and with it the sums
+        share = total * self.groups * self.row_tiles // tasks()
+        return self._largest(width, spread, depth, max(share, width)), depth
+
+    def _largest(self, width: int, spread: bool, depth: int, most: int) -> Corner:
+        """The largest box of at most ``most`` positions whose packed input fits the cache."""
+        key = (spread, depth, most)
+        if key not in self._boxes:
+            self._boxes[key] = self._fitting(*key)
+        box = self._boxes[key]
+        if box[3] == self.whole[3]:
+            return box
+        # a split row keeps whole register tiles
+        return 1, 1, 1, min(max(box[3] // width, 1) * width, self.whole[3])
+
+    def _fitting(self, spread: bool, depth: int, most: int) -> Corner:
+        box = [1, 1, 1, 1]
+        for axis in (3, 2, 1, 0):
+            low, high = 1, self.whole[axis]
+            while low < high:
+                middle = (low + high + 1) // 2
+                box[axis] = middle
+                trial = (box[0], box[1], box[2], box[3])
+                cells = self.packing(trial, spread).channel
+                if cells * self.cell_elements(depth) <= self.budget and prod(trial) <= most:
+                    low = middle
+                else:
+                    high = middle - 1
+            extent = self.whole[axis]
+            parts = -(-extent // max(low, 1))
+            # parts of equal size
+            box[axis] = low if axis == 3 else -(-extent // max(parts, 1))
+            if parts > 1:
+                break
+        return box[0], box[1], box[2], box[3]
+
+    def cell_elements(self, depth: int) -> int:
+        """Tile elements of a cell when ``depth`` input channels are packed at a time."""
+        return depth
+
+    def boxes(self, box: Corner) -> Iterator[tuple[Corner, Corner]]:
+        """Origin and extent of every box, those at the far border cut to size."""
+        for n in range(0, self.whole[0], box[0]):
+            for d in range(0, self.whole[1], box[1]):
+                for h in range(0, self.whole[2], box[2]):
+                    for w in range(0, self.whole[3], box[3]):
+                        origin = (n, d, h, w)
+                        size = [
+                            min(b, a - o) for b, a, o in zip(box, self.whole, origin, strict=True)
+                        ]
+                        yield origin, (size[0], size[1], size[2], size[3])
+
+    def box_count(self, box: Corner) -> int:
+        """Number of boxes, over all groups."""
+        parts = (-(-a // max(b, 1)) for a, b in zip(self.whole, box, strict=True))
+        return prod(parts) * self.groups
+
+
+def lies_last(channels_last: bool, channels: int, size: tuple[int, ...]) -> bool:
+    """Whether channels count as fastest: one pixel or one channel lies alike in both layouts."""
+    return (channels_last and channels > 1) or max(size) == 1
+
+
+def odd_lines(cells: int) -> int:
+    """Cells rounded up to an odd number of cache lines, so that channels spread over the sets."""
+    return (-(-cells // 16) | 1) * 16

@@ -1,0 +1,75 @@
+"""The gradient of the weights, on addresses: from a problem to a compiled operation.
+
+Like :mod:`polyphase.engine.run`, but nothing is packed ahead: both operands are new in every call.
+"""
+
+import struct
+from functools import lru_cache
+
+import numpy as np
+
+from polyphase.arithmetic.problem import Problem
+from polyphase.engine import jit, memory, threads
+from polyphase.engine.kernels import weights as kernel
+from polyphase.engine.kernels.weights_context import CONTEXT, Shape
+from polyphase.engine.plan import Plan, planned
+from polyphase.engine.run import WORK_PER_THREAD, Contexts
+from polyphase.engine.target import Target
+from polyphase.engine.weights_tables import WeightsTables
+from polyphase.engine.weights_tiling import WeightsTiling
+
+# what changes from call to call stands at the head of the context
+_CALL = struct.Struct("8q")
+assert CONTEXT[:8] == "x y w scratch rests phase next ticket".split()
+
+
+class WeightOperation:
+    """A compiled problem whose operator is ``weight_grad``."""
+
+    def __init__(self, plan: Plan) -> None:
+        tiling = plan.tiling
+        if not isinstance(tiling, WeightsTiling):
+            raise ValueError(f"the {plan.method.name} computes no weight gradient")
+        self.plan = plan
+        self.tables = tables = WeightsTables(tiling)
+        self._code = _code(tiling.choice.tile.shape, plan.target)
+        useful = max(1, tables.multiply_adds // WORK_PER_THREAD)
+        self._most_threads = min(len(tables.tasks), useful)
+        self._contexts = Contexts(tables.context)
+        self._rest_type = np.float64 if plan.problem.dtype == "f64" else np.float32
+
+    def run(self, x: int, y: int, w: int) -> None:
+        """Compute from input and output gradient at ``x`` and ``y`` into the weights at ``w``.
+
+        All are contiguous; ``x`` and ``y`` lie in the layout of the problem, ``w`` is
+        ``(C_in, C_out/groups, *kernel_size)``.
+        """
+        tables = self.tables
+        count = self._most_threads
+        if count > 1:
+            count = min(count, threads.get_num_threads())
+        buffer = memory.scratch.borrow(tables.scratch_bytes * count)
+        rests = 0
+        if tables.rest_elements:
+            kept = memory.outputs.array((tables.rest_elements,), self._rest_type)
+            rests = kept.ctypes.data
+        values, context = self._contexts.borrow()
+        # all chunks are complete before a block is summed over them
+        for phase in range(2 if tables.chunks > 1 else 1):
+            _CALL.pack_into(values, 0, x, y, w, buffer.address, rests, phase, 0, 0)
+            threads.run(self._code.call, self._code.address, context, count)
+        self._contexts.give_back((values, context))
+        memory.scratch.give_back(buffer)
+
+
+@lru_cache(maxsize=256)
+def _code(shape: Shape, target: Target) -> jit.Code:
+    return jit.load(f"weights {shape!r}", target, lambda: kernel.build(shape, target))
+
+
+@lru_cache(maxsize=1024)
+def weight_operation(problem: Problem) -> WeightOperation | None:
+    """The compiled operation of a problem; ``None`` where only the reference computes it."""
+    plan = planned(problem)
+    with threads.undivided:
+        return WeightOperation(plan) if isinstance(plan.tiling, WeightsTiling) else None

@@ -1,0 +1,1 @@
+"""The functions on PyTorch tensors; imported when the first tensor comes."""

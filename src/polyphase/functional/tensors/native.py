@@ -1,0 +1,210 @@
+"""The operators on plain tensors in CPU memory, by the engine.
+
+A :class:`Native` is made once for each kind of call and kept: shapes, dtypes and parameters have
+then made every decision but the layout, which follows the input. Channels-last in, channels-last
+out, by PyTorch's own rule.
+"""
+
+from dataclasses import replace
+from functools import partial
+from math import prod
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+
+from polyphase.arithmetic.problem import LAYOUTS, Problem
+from polyphase.engine import memory, reference
+from polyphase.engine.run import Operation, operation
+from polyphase.engine.weights import WeightOperation, weight_operation
+from polyphase.functional.tensors.kept import kept_panels
+
+_DEFINITIONS = {"conv_transpose": reference.conv_transpose, "conv": reference.conv}
+_FORMATS = {2: torch.channels_last, 3: torch.channels_last_3d}
+
+
+class Native:
+    """A checked ``conv_transpose`` or ``conv`` of plain CPU tensors of a real dtype."""
+
+    def __init__(self, problem: Problem, dtype: torch.dtype, batched: bool) -> None:
+        self._problem = problem
+        self._result = _Result(problem.output_shape[not batched :], dtype)
+        self._layouts = Layouts(problem, batched)
+        # None where the reference computes
+        self._operations: dict[bool, Operation | None] = {}
+        small = self._result.bytes < memory.SMALLEST_KEPT
+        self._quick = self._operation(False) if small and self._layouts.told_apart else None
+        self._empty = self._result.empty
+
+    def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """The result; weights are packed for this call alone."""
+        found = self._quick
+        if found is None or not (x.is_contiguous() and weight.is_contiguous()):
+            return self._general(x, weight, bias, keep=False)
+        if bias is None:
+            y = self._empty()
+            found.compute(x.data_ptr(), weight.data_ptr(), None, y.data_ptr())
+            return y
+        bias = bias.contiguous()
+        y = self._empty()
+        found.compute(x.data_ptr(), weight.data_ptr(), bias.data_ptr(), y.data_ptr())
+        return y
+
+    def infer(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """The result; the panels of a ``torch.nn.Parameter`` are kept for the next call."""
+        if type(weight) is not Parameter:
+            return self(x, weight, bias)
+        found = self._quick
+        if found is None or not x.is_contiguous():
+            return self._general(x, weight, bias, keep=True)
+        y = self._empty()
+        found.run(x.data_ptr(), kept_panels(found, weight, bias), y.data_ptr())
+        return y
+
+    def _general(self, x: Tensor, weight: Tensor, bias: Tensor | None, keep: bool) -> Tensor:
+        """The result in any layout, of any size."""
+        last = self._layouts.is_last(x)
+        found = self._operation(last)
+        if found is None:
+            return self._layouts.placed(self._by_definition(x, weight, bias), last)
+        x = self._layouts.placed(x, last)
+        y = self._result.fresh(self._layouts.format(last))
+        if keep and isinstance(weight, Parameter):
+            found.run(x.data_ptr(), kept_panels(found, weight, bias), y.data_ptr())
+            return y
+        weight = weight.contiguous()
+        bias = None if bias is None else bias.contiguous()
+        address = None if bias is None else bias.data_ptr()
+        found.compute(x.data_ptr(), weight.data_ptr(), address, y.data_ptr())
+        return y
+
+    def _operation(self, last: bool) -> Operation | None:
+        if last not in self._operations:
+            layout = LAYOUTS[self._problem.rank][last]
+            self._operations[last] = operation(replace(self._problem, layout=layout))
+        return self._operations[last]
+
+    def _by_definition(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        problem = self._problem
+        arrays = as_array(x.reshape(problem.input_shape)), as_array(weight)
+        b = None if bias is None else as_array(bias)
+        y = _DEFINITIONS[problem.operator](*arrays, b, problem.geometry, problem.groups)
+        return self._result.of(y)
+
+
+class NativeWeights:
+    """A checked ``weight_grad`` of plain CPU tensors of a real dtype."""
+
+    def __init__(self, problem: Problem, dtype: torch.dtype, batched: bool) -> None:
+        self._problem = problem
+        self._result = _Result(problem.weight_shape, dtype)
+        self._layouts = Layouts(problem, batched)
+        self._operations: dict[bool, WeightOperation | None] = {}
+
+    def __call__(self, x: Tensor, y: Tensor) -> Tensor:
+        """The gradient of the weights, from input ``x`` and output gradient ``y``."""
+        # the larger of the two stays where it is
+        last = self._layouts.is_last(x if x.numel() > y.numel() else y)
+        found = self._operation(last)
+        if found is None:
+            return self._by_definition(x, y)
+        x, y = self._layouts.placed(x, last), self._layouts.placed(y, last)
+        w = self._result.fresh(torch.contiguous_format)
+        found.run(x.data_ptr(), y.data_ptr(), w.data_ptr())
+        return w
+
+    def _operation(self, last: bool) -> WeightOperation | None:
+        if last not in self._operations:
+            layout = LAYOUTS[self._problem.rank][last]
+            self._operations[last] = weight_operation(replace(self._problem, layout=layout))
+        return self._operations[last]
+
+    def _by_definition(self, x: Tensor, y: Tensor) -> Tensor:
+        problem = self._problem
+        arrays = (
+            as_array(x.reshape(problem.input_shape)),
+            as_array(y.reshape(problem.output_shape)),
+        )
+        return self._result.of(reference.weight_grad(*arrays, problem.geometry, problem.groups))
+
+
+class Layouts:
+    """Which memory layout a call is computed in."""
+
+    def __init__(self, problem: Problem, batched: bool) -> None:
+        # PyTorch has a format for channels-last pictures and volumes, always with a batch
+        self._last = _FORMATS.get(problem.rank) if batched else None
+        # where sizes of 1 make both layouts the same memory, PyTorch goes by the strides
+        self.told_apart = problem.in_channels > 1 and max(problem.input_size) > 1
+
+    def is_last(self, x: Tensor) -> bool:
+        """Whether the result for ``x`` is channels-last."""
+        if self._last is None or (self.told_apart and x.is_contiguous()):
+            return False
+        return strides_are_last(x.shape, x.stride())
+
+    def format(self, last: bool) -> torch.memory_format:
+        """PyTorch's name of a layout."""
+        return self._last if last and self._last else torch.contiguous_format
+
+    def placed(self, x: Tensor, last: bool) -> Tensor:
+        """``x`` in that layout."""
+        return x.contiguous(memory_format=self.format(last))
+
+
+class _Result:
+    """Memory for results of one shape and dtype."""
+
+    def __init__(self, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+        self._shape = shape
+        self._dtype = dtype
+        self.bytes = prod(shape) * dtype.itemsize
+        self.empty = partial(torch.empty, *shape, dtype=dtype, device="cpu")
+        self._strides: dict[torch.memory_format, tuple[int, ...]] = {}
+
+    def fresh(self, memory_format: torch.memory_format) -> Tensor:
+        """Uninitialised memory; large results lie on pages that are warm from earlier ones."""
+        if self.bytes < memory.SMALLEST_KEPT:
+            return self.empty(memory_format=memory_format)
+        if memory_format not in self._strides:
+            like = torch.empty(self._shape, device="meta", memory_format=memory_format)
+            self._strides[memory_format] = like.stride()
+        pages = torch.from_numpy(memory.outputs.array((self.bytes,), np.uint8))
+        # PyTorch restricts what may be done to views in place, so this is none
+        y = torch.empty(0, dtype=self._dtype, device="cpu")
+        return y.set_(pages.untyped_storage(), 0, self._shape, self._strides[memory_format])
+
+    def of(self, array: Any) -> Tensor:
+        """What the reference computed, as a tensor."""
+        if array.size == 0:
+            # NumPy's strides of what has no elements are not PyTorch's
+            return self.empty()
+        return torch.from_numpy(array.reshape(self._shape)).to(self._dtype)
+
+
+def as_array(tensor: Tensor) -> Any:
+    """A tensor's values for NumPy, which has no bfloat16: its sums are those of float32."""
+    wide = tensor.float() if tensor.dtype is torch.bfloat16 else tensor
+    return wide.detach().numpy()
+
+
+def strides_are_last(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:
+    """Whether PyTorch takes strides for channels-last; expanded and empty axes are neither.
+
+    The rule is that of ``Tensor.suggest_memory_format`` in ATen.
+
+    >>> strides_are_last((2, 3, 4, 5), (60, 1, 15, 3))
+    True
+    """
+    if strides[1] == 0:
+        return False
+    least = 0
+    for axis in (1, *range(len(shape) - 1, 1, -1), 0):
+        if shape[axis] == 0 or strides[axis] < least:
+            return False
+        if axis == 0 and least == strides[1]:
+            return False
+        least = strides[axis] * shape[axis]
+    return True

@@ -1,0 +1,135 @@
+"""The way into a framework: its own parameters, or a refusal that says what to write instead."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from polyphase.arithmetic.axis import extent
+from polyphase.arithmetic.geometry import Geometry
+from polyphase.errors import Unsupported
+from polyphase.interop.convention import (
+    Convention,
+    Crop,
+    checked_groups,
+    columns,
+    effective_dilation,
+)
+
+Parameters = dict[str, Any]
+# the framework's parameters for a geometry and groups, or a sentence that says why there are none
+Express = Callable[[Geometry, int], Parameters | str]
+
+
+class Instead(NamedTuple):
+    """What gives exactly the same numbers where no single call does.
+
+    Call the framework with ``parameters``, without a bias where ``crop`` has a negative entry. Add
+    as many zeros as the negative entries of ``crop`` say, remove as much as the positive ones say,
+    and add the bias last. With ``spread_taps`` the call has dilation 1
+    and takes the weights with zeros between the taps (:func:`polyphase.interop.spread_taps`). With
+    ``per_group`` it is one call for each group, on its share of the input channels and of the
+    weights; the results are joined along the channels.
+    """
+
+    parameters: Parameters
+    crop: tuple[Crop, ...]
+    spread_taps: bool
+    per_group: bool
+
+    @property
+    def slices(self) -> str:
+        """The crop as Python slices, one per spatial axis."""
+        return ", ".join(
+            f"{max(begin, 0) or ''}:{-end if end > 0 else ''}" for begin, end in self.crop
+        )
+
+    def steps(self, call: str) -> list[str]:
+        """The instruction, one line for each step."""
+        told = []
+        if self.per_group:
+            told.append("for each group of channels, on its share of input and weights:")
+        if self.spread_taps:
+            told.append("put zeros between the taps of the weights")
+        added = [(max(-begin, 0), max(-end, 0)) for begin, end in self.crop]
+        grows = any(map(any, added))
+        told.append(f"y = {call}{', without the bias' if grows else ''}")
+        if grows:
+            ends = ", ".join(f"{begin} and {end}" for begin, end in added)
+            told.append(f"add zeros at the two ends of the spatial axes: {ends}")
+        if any(max(pair) > 0 for pair in self.crop):
+            told.append(f"y = y[{self.slices}] on the spatial axes")
+        if grows:
+            told.append("add the bias")
+        if self.per_group:
+            told.append("join the results along the channels")
+        return told
+
+
+class NoExactCall(Unsupported):
+    """No single call of the framework means exactly this; ``instead`` says what does, if anything.
+
+    >>> from polyphase import Geometry, interop
+    >>> try:
+    ...     interop.keras.parameters(Geometry(3, stride=2, padding=1, output_padding=1))
+    ... except interop.NoExactCall as error:
+    ...     print(error.instead.parameters["padding"], error.instead.crop)
+    valid ((1, 0),)
+    """
+
+    def __init__(
+        self, convention: Convention, reason: str, instead: Instead | None, rank: int, groups: int
+    ) -> None:
+        self.framework = convention.name
+        self.reason = reason
+        self.instead = instead
+        self.steps = instead.steps(convention.written(instead.parameters, rank)) if instead else []
+        exact = f"; exact instead: {'; '.join(self.steps)}" if instead else ""
+        super().__init__(f"{convention.title} has no exact call for this: {reason}{exact}")
+
+
+def exactly(
+    convention: Convention, express: Express, geometry: Geometry, groups: int = 1
+) -> Parameters:
+    """The parameters that ``express`` finds, or :class:`NoExactCall`."""
+    if not isinstance(geometry, Geometry):
+        raise TypeError(f"geometry must be a polyphase.Geometry, got {geometry!r}")
+    groups = checked_groups("groups", groups)
+
+    def find(wanted: Geometry, groups: int) -> Parameters | str:
+        if wanted.rank not in convention.ranks:
+            return f"it has {wanted.rank} spatial axes, and {_ranks(convention.ranks)} possible"
+        if groups > 1 and not (convention.groups and wanted.rank in convention.grouped_ranks):
+            return f"it has {groups} groups, and the call knows none"
+        return express(wanted, groups)
+
+    found = find(geometry, groups)
+    if isinstance(found, dict):
+        return found
+    raise NoExactCall(convention, found, _instead(find, geometry, groups), geometry.rank, groups)
+
+
+def _instead(express: Express, geometry: Geometry, groups: int) -> Instead | None:
+    """The first that works, from the least intervention to the most."""
+    for per_group in (False, True) if groups > 1 else (False,):
+        for spread in (False, True) if max(effective_dilation(geometry)) > 1 else (False,):
+            for full in (False, True):
+                wanted = _changed(geometry, spread, full)
+                found = express(wanted, 1 if per_group else groups)
+                if isinstance(found, dict):
+                    crop = geometry.crops if full else ((0, 0),) * geometry.rank
+                    return Instead(found, crop, spread, per_group)
+    return None
+
+
+def _changed(geometry: Geometry, spread: bool, full: bool) -> Geometry:
+    """The geometry with the taps written out, with nothing removed, or both."""
+    kernel, stride, dilation = columns(geometry)
+    if spread:
+        kernel = tuple(map(extent, kernel, dilation))
+        dilation = (1,) * geometry.rank
+    crops = ((0, 0),) * geometry.rank if full else geometry.crops
+    return Geometry(kernel, stride, padding=crops, dilation=dilation)
+
+
+def _ranks(ranks: tuple[int, ...]) -> str:
+    told = " or ".join(map(str, ranks))
+    return f"{told} {'is' if len(ranks) == 1 else 'are'}"

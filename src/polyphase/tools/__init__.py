@@ -1,0 +1,1 @@
+"""What the command line offers: explanations, checks and the demo."""

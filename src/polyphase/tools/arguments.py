@@ -1,0 +1,152 @@
+"""What people type on the command line, read into sizes, geometries and problems."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from polyphase.arithmetic.geometry import Geometry
+from polyphase.arithmetic.problem import Problem
+from polyphase.arithmetic.values import plain
+from polyphase.errors import GeometryError
+
+MAX_AXES = 3
+MAX_DIGITS = 18
+LINE_EXAMPLE = "'n2 c64:32 i8x8 k4x4 s2x2 p1x1'"
+# \d would let in the digits of every script
+_NUMBER = "-?[0-9]+"
+_NUMBERS = f"{_NUMBER}(x{_NUMBER})*"
+_PAD = f"{_NUMBER}(,{_NUMBER})?"
+_PADS = f"{_PAD}(x{_PAD})*"
+
+
+def numbers(text: str) -> tuple[int, ...]:
+    """One whole number per axis, or one for all.
+
+    >>> numbers("50x100")
+    (50, 100)
+
+    This and the other readers raise :class:`~polyphase.GeometryError` for what they cannot read.
+    """
+    if not re.fullmatch(_NUMBERS, text):
+        raise GeometryError(f"{short(text)} is not whole numbers joined by x, such as 6 or 50x100")
+    return tuple(map(int, _entries(text)))
+
+
+def sizes(text: str) -> list[tuple[int, ...]]:
+    """One size, or several with commas between them.
+
+    >>> sizes("5x5,7x7")
+    [(5, 5), (7, 7)]
+    """
+    found = [numbers(size) for size in text.split(",")]
+    if len({len(size) for size in found}) > 1:
+        raise GeometryError(f"the sizes in {short(text)} differ in their number of axes")
+    return found
+
+
+def pads(text: str) -> str | tuple[int | tuple[int, int], ...]:
+    """One number or begin,end per axis, or one for all; ``same`` stays as it is.
+
+    >>> pads("0,1x2"), pads("same")
+    (((0, 1), 2), 'same')
+    """
+    if text == "same":
+        return text
+    if not re.fullmatch(_PADS, text):
+        raise GeometryError(
+            f"{short(text)} is neither whole numbers joined by x, such as 1, 4x2 or 0,1x0,1, "
+            "nor the word same"
+        )
+    pairs = [[int(number) for number in entry.split(",")] for entry in _entries(text)]
+    return tuple((pair[0], pair[1]) if len(pair) == 2 else pair[0] for pair in pairs)
+
+
+def geometry(rank: int, given: dict[str, Any]) -> Geometry:
+    """The geometry of the options given, the others at their defaults.
+
+    >>> geometry(2, {"kernel_size": (3,), "stride": (2, 1), "padding": None})
+    Geometry(kernel_size=(3, 3), stride=(2, 1))
+    """
+    chosen = {name: value for name, value in given.items() if value is not None}
+    if "kernel_size" not in chosen:
+        raise GeometryError("the kernel size is missing: add -k, for example -k 3")
+    make: Callable[..., Geometry] = Geometry
+    if chosen.get("padding") == "same":
+        if "output_padding" in chosen:
+            raise GeometryError("padding same fixes the output size: leave out -o")
+        del chosen["padding"]
+        make = Geometry.same
+    return make(**{name: _spread(name, value, rank) for name, value in chosen.items()})
+
+
+def freedom(rank: int, given: dict[str, tuple[Any, ...]]) -> dict[str, Any]:
+    """The allowed values of each option that was given, as :func:`polyphase.solve` takes them.
+
+    >>> freedom(1, {"kernel_size": ((3,), (5,)), "stride": ()})
+    {'kernel_size': [3, 5]}
+    >>> freedom(2, {"kernel_size": ((3,),), "stride": ((2, 1), (2, 2))})
+    {'kernel_size': ([3], [3]), 'stride': ([2], [1, 2])}
+    """
+    if "same" in given.get("padding", ()):
+        raise GeometryError("padding same has nothing left to solve: use polyphase size -p same")
+    allowed = {}
+    for name, values in given.items():
+        by_axis = list(zip(*(_spread(name, value, rank) for value in values), strict=True))
+        if values:
+            allowed[name] = plain(tuple(list(dict.fromkeys(axis)) for axis in by_axis))
+    return allowed
+
+
+def problem(text: str, given: dict[str, Any]) -> Problem:
+    """The problem of a line, or of an input size with options, one channel and one sample.
+
+    >>> print(problem("6", {"kernel_size": (3,)}))
+    conv_transpose n1 c1:1 g1 i6 k3 s1 p0 o0 d1 f32 ncl
+    """
+    _check_digits(text)
+    if re.fullmatch(_NUMBERS, text):
+        input_size = numbers(text)
+        return Problem(geometry(len(input_size), given), input_size, 1, 1)
+    if len(text.split()) == 1:
+        raise GeometryError(
+            f"{short(text)} is neither an input size such as 6 or 50x100 "
+            f"nor a problem line such as {LINE_EXAMPLE}"
+        )
+    if any(value is not None for value in given.values()):
+        raise GeometryError(
+            "a problem line holds every parameter: write k, s, p, o and d into it, not as options"
+        )
+    return Problem.parse(text)
+
+
+def short(text: str) -> str:
+    """A text in quotes, cut where it is long.
+
+    >>> short("6")
+    "'6'"
+    """
+    return repr(text if len(text) <= 40 else f"{text[:37]}...")
+
+
+def _entries(text: str) -> list[str]:
+    _check_digits(text)
+    entries = text.split("x")
+    if len(entries) > MAX_AXES:
+        raise GeometryError(
+            f"{short(text)} has {len(entries)} axes: at most {MAX_AXES} are possible"
+        )
+    return entries
+
+
+def _check_digits(text: str) -> None:
+    if re.search(rf"\d{{{MAX_DIGITS + 1}}}", text):
+        raise GeometryError(f"a number has at most {MAX_DIGITS} digits, got {short(text)}")
+
+
+def _spread(name: str, values: tuple[Any, ...], rank: int) -> tuple[Any, ...]:
+    if len(values) not in (1, rank):
+        raise GeometryError(
+            f"{name} has {len(values)} values and the size has {rank}: give one for every axis, "
+            "or one for all"
+        )
+    return values * (rank // len(values))

@@ -1,0 +1,238 @@
+"""The check itself: walk at the given size and at its neighbours, then look for faults."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from math import prod
+from time import perf_counter
+from typing import Any
+
+from polyphase.arithmetic.cost import cost
+from polyphase.tools.check.evenness import Evenness, evenness
+from polyphase.tools.check.finding import SEVERITIES, Finding, by_severity
+from polyphase.tools.check.layer_faults import layer_faults, overlapping
+from polyphase.tools.check.loading import CheckError, Input, Subject
+from polyphase.tools.check.size_faults import size_faults
+from polyphase.tools.check.walk import Layer, Walk
+
+NEIGHBOURS = 16
+SECONDS_FOR_NEIGHBOURS = 8.0
+
+
+@dataclass(frozen=True)
+class LayerReport:
+    """One transposed layer: what it does and how evenly."""
+
+    layer: Layer
+    multiply_adds: int
+    bytes: int
+    share: float
+    evenness: Evenness | None
+    # along which results of several inputs overlap; elsewhere evenness does not matter
+    overlaps: bool
+    seconds: tuple[float, float] | None = None
+    difference: float | None = None
+
+    def as_data(self) -> dict[str, Any]:
+        """The layer as plain data."""
+        problem = self.layer.problem
+        uneven = self.evenness if self.overlaps else None
+        data: dict[str, Any] = {
+            "name": self.layer.name,
+            "problem": str(problem),
+            "input_shape": list(problem.input_shape),
+            "output_shape": list(problem.output_shape),
+            "reachable": [[sizes[0], sizes[-1]] for sizes in _each(_reachable(self.layer))],
+            "multiply_adds": self.multiply_adds,
+            "bytes": self.bytes,
+            "share": self.share,
+            "unevenness": uneven.unevenness if uneven else 0.0,
+            "unevenness_measured": bool(uneven and uneven.measured),
+        }
+        if self.seconds:
+            data["milliseconds"] = {
+                "torch": 1e3 * self.seconds[0],
+                "polyphase": 1e3 * self.seconds[1],
+            }
+            data["difference"] = self.difference
+        return data
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a check found. ``measured`` is empty unless speed was measured."""
+
+    subject: Subject
+    walk: Walk
+    layers: tuple[LayerReport, ...]
+    findings: tuple[Finding, ...]
+    sizes_tried: tuple[tuple[int, ...], ...]
+    measured: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether the walk ended early."""
+        return bool(self.walk.stopped)
+
+    @property
+    def multiply_adds(self) -> int:
+        """Multiply-adds of the whole model, as far as it was seen."""
+        return self.walk.multiply_adds + sum(layer.multiply_adds for layer in self.layers)
+
+    def count(self, severity: str) -> int:
+        """Number of findings of that severity."""
+        return sum(finding.severity == severity for finding in self.findings)
+
+    def fails(self, least: str) -> bool:
+        """Whether there is a finding at least as severe."""
+        allowed = SEVERITIES[: SEVERITIES.index(least) + 1]
+        return any(finding.severity in allowed for finding in self.findings)
+
+    def as_data(self) -> dict[str, Any]:
+        """The report as plain data."""
+        return {
+            "model": self.subject.name,
+            "title": self.subject.title,
+            "inputs": [list(shape) for shape in self.walk.inputs],
+            "outputs": [list(shape) for shape in self.walk.outputs],
+            "partial": self.is_partial,
+            "stopped": self.walk.stopped,
+            "sizes_tried": [list(size) for size in self.sizes_tried],
+            "multiply_adds": self.multiply_adds,
+            "layers": [layer.as_data() for layer in self.layers],
+            "findings": [finding.as_data() for finding in self.findings],
+            "measured": self.measured,
+        }
+
+
+def check(
+    subject: Subject, *, compute: bool = False, progress: Callable[[str], None] = lambda _: None
+) -> Report:
+    """Check a model at its inputs and at the sizes next to them.
+
+    >>> from polyphase.tools.check.loading import load
+    >>> [finding.code for finding in check(load("vae", ())).findings]
+    ['uneven-overlap', 'nondeterminism']
+
+    Raises :class:`CheckError` where nothing at all could be seen.
+    """
+    progress("Running shapes through the model")
+    first = _walk(subject, subject.inputs, compute)
+    if first.stopped and not first.layers:
+        raise CheckError(_why(subject, first))
+    others = [] if first.stopped else _neighbours(subject, first, compute, progress)
+    progress("Looking for faults")
+    findings = list(size_faults(first, others))
+    for layer in first.layers:
+        findings += layer_faults(first, layer)
+    if first.layers and not subject.is_onnx:
+        findings.append(_nondeterminism())
+    if first.stopped:
+        findings.insert(0, _partial(first))
+    total = first.multiply_adds + sum(
+        cost(layer.problem).phases.multiplications for layer in first.layers
+    )
+    return Report(
+        subject,
+        first,
+        tuple(_layer_report(layer, total) for layer in first.layers),
+        tuple(by_severity(findings)),
+        tuple(dict.fromkeys(_size(walk) for walk in others)),
+    )
+
+
+def _walk(subject: Subject, inputs: Sequence[Input], compute: bool) -> Walk:
+    if subject.is_onnx:
+        from polyphase.tools.check import onnx_walk
+
+        return onnx_walk.walk(subject.model, inputs)
+    from polyphase.tools.check import torch_walk
+
+    return torch_walk.walk(subject.model, inputs, compute=compute)
+
+
+def _neighbours(
+    subject: Subject, first: Walk, compute: bool, progress: Callable[[str], None]
+) -> list[Walk]:
+    """Walks at larger inputs, as many as there is time for."""
+    sizes = {shape[2:] for shape, _ in subject.inputs if len(shape) > 2}
+    if len(sizes) != 1 or max(*sizes.copy().pop(), 0) == 1 or not first.layers:
+        return []
+    found = []
+    end = perf_counter() + SECONDS_FOR_NEIGHBOURS
+    for more in range(1, NEIGHBOURS + 1):
+        progress(f"Trying the sizes next to it: {more} of {NEIGHBOURS}")
+        moved = [
+            ((*shape[:2], *(n + more for n in shape[2:])), dtype) for shape, dtype in subject.inputs
+        ]
+        walk = _walk(subject, moved, compute)
+        same = [layer.name for layer in walk.layers] == [layer.name for layer in first.layers]
+        if same and (not walk.stopped or walk.meetings):
+            found.append(walk)
+        elif not found and more == 3:
+            # a model of fixed size
+            break
+        if perf_counter() > end:
+            break
+    return found
+
+
+def _layer_report(layer: Layer, total: int) -> LayerReport:
+    adds = cost(layer.problem).phases.multiplications
+    return LayerReport(
+        layer,
+        adds,
+        layer.problem.bytes,
+        adds / total if total else 0.0,
+        evenness(layer.problem.geometry, layer.weights()),
+        bool(overlapping(layer.problem))
+        and prod(axis.stride for axis in overlapping(layer.problem)) > 1,
+    )
+
+
+def _nondeterminism() -> Finding:
+    return Finding(
+        "nondeterminism",
+        "note",
+        "",
+        "On CUDA, cuDNN may choose algorithms for transposed convolutions whose results differ "
+        "from run to run; on the CPU they do not.",
+        "torch.backends.cudnn.deterministic = True where runs must agree to the bit.",
+    )
+
+
+def _partial(walk: Walk) -> Finding:
+    advice = _next(walk)
+    return Finding(
+        "partial",
+        "error",
+        "",
+        f"What follows is partial, for the model stopped early: {walk.stopped}.",
+        advice[:1].upper() + advice[1:],
+    )
+
+
+def _why(subject: Subject, walk: Walk) -> str:
+    shapes = " and ".join(",".join(map(str, shape)) for shape in walk.inputs)
+    return f"{subject.name} does not run with input {shapes} ({walk.stopped}): {_next(walk)}"
+
+
+def _next(walk: Walk) -> str:
+    if walk.stopped_by == "data":
+        return "its shapes depend on values, so give --compute, which runs it on random numbers."
+    if walk.stopped_by == "onnx":
+        return "give --input of fixed sizes, or fold the shapes with onnxsim or onnxruntime first."
+    if walk.stopped_by == "inputs":
+        return "give each argument of forward its shape, in order, with --input."
+    return "give --input shapes that the model takes, or --compute if it needs real values."
+
+
+def _reachable(layer: Layer) -> Any:
+    return layer.problem.geometry.output_sizes(layer.problem.input_size)
+
+
+def _size(walk: Walk) -> tuple[int, ...]:
+    return next((shape[2:] for shape in walk.inputs if len(shape) > 2), ())
+
+
+def _each(value: Any) -> tuple[Any, ...]:
+    return value if isinstance(value, tuple) else (value,)

@@ -1,0 +1,367 @@
+"""Running shapes through a torch model without computing: fake tensors, and a mode that watches."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensor,
+    FakeTensorMode,
+)
+from torch.nn.modules import module as torch_modules
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+from polyphase.arithmetic.geometry import Geometry
+from polyphase.arithmetic.problem import Problem
+from polyphase.errors import PolyphaseError
+from polyphase.tools.check.loading import CheckError
+from polyphase.tools.check.walk import Array, Journal, Shape, Walk
+
+DTYPES = {
+    torch.float32: "f32",
+    torch.float64: "f64",
+    torch.bfloat16: "bf16",
+    torch.float16: "f16",
+    torch.complex64: "c64",
+    torch.complex128: "c128",
+}
+JOINS = {"cat", "add", "add_", "sub", "sub_", "mul", "mul_", "div", "maximum", "minimum", "where"}
+NORMS = {"native_batch_norm", "_native_batch_norm_legit_no_training", "cudnn_batch_norm"}
+CROPS = {"slice", "narrow"}
+DATA = (DataDependentOutputException, DynamicOutputShapeException)
+
+
+def walk(
+    model: Callable[..., Any],
+    inputs: Sequence[tuple[Shape, str]],
+    *,
+    compute: bool = False,
+    mend: bool = True,
+) -> Walk:
+    """What the model does with inputs of these shapes and dtypes.
+
+    Nothing is computed unless ``compute`` is true, which models need whose shapes depend on values.
+    ``mend`` lengthens a layer's result that does not fit what it meets, so that the walk goes on.
+
+    >>> net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ConvTranspose2d(4, 2, 2, stride=2))
+    >>> seen = walk(net, [((1, 1, 8, 8), "float32")])
+    >>> seen.outputs, seen.layers[0].name, str(seen.layers[0].problem.geometry)
+    (((1, 2, 12, 12),), '1', 'Geometry(kernel_size=(2, 2), stride=(2, 2))')
+    """
+    journal = Journal(tuple(shape for shape, _ in inputs))
+    seen = journal.walk
+    with ExitStack() as stack:
+        if not compute:
+            stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
+        stack.enter_context(torch.no_grad())
+        stack.enter_context(_without_mkldnn())
+        tensors = [_empty(shape, dtype) for shape, dtype in inputs]
+        names = stack.enter_context(_names(model))
+        watcher = stack.enter_context(_Watcher(journal, names, mend))
+        try:
+            made = model(*tensors)
+        except DATA as error:
+            seen.stopped, seen.stopped_by = _first_line(error), "data"
+        except Exception as error:
+            # whatever the model raises, what was seen before is worth showing
+            seen.stopped, seen.stopped_by = _first_line(error), _blame(watcher, error)
+        else:
+            seen.outputs = tuple(tuple(t.shape) for t in _tensors(made))
+    seen.multiply_adds = watcher.operations // 2
+    return seen
+
+
+def built(make: Callable[[], Any], limit: int) -> tuple[nn.Module, bool]:
+    """The module that ``make`` builds, and whether its weights are real.
+
+    It is first built of fake tensors; one of more than ``limit`` bytes stays so.
+
+    >>> net, is_real = built(lambda: nn.Linear(10**6, 10**6), limit=10**9)
+    >>> is_real, tuple(net.weight.shape)
+    (False, (1000000, 1000000))
+    """
+    try:
+        with FakeTensorMode(allow_non_fake_inputs=True):
+            fake = make()
+        size = sum(p.numel() * p.element_size() for p in fake.parameters())
+    except Exception:
+        # some code that builds cannot do without values
+        return make(), True
+    return (fake, False) if size > limit else (make(), True)
+
+
+class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Writes every operation into the journal."""
+
+    def __init__(self, journal: Journal, names: "_Names", mend: bool) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.operations = 0
+        self.seen = journal.walk
+        self._journal = journal
+        self._names = names
+        self._mend = mend
+        self._keys: dict[int, int] = {}
+        # an id means something only as long as its tensor lives
+        self._alive: list[Tensor] = []
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        name = func._schema.name.partition("::")[2]
+        read = list(_tensors((args, kwargs)))
+        keys = [self._key(t) for t in read]
+        if name in JOINS:
+            args = self._joined(name, read, keys, args)
+            keys = [self._key(t) for t in _tensors((args, kwargs))]
+        announced = name == "convolution" and args[6]
+        if announced:
+            self._announce(args)
+        try:
+            made = func(*args, **kwargs)
+        except Exception:
+            if announced:
+                self.seen.layers.pop()
+            raise
+        outputs = [self._new(t) for t in _tensors(made)]
+        kind, change = _kind(name, args, self.seen.shapes, keys, outputs)
+        if kind != "conv_transpose" and func._overloadpacket in flop_registry:
+            self.operations += _flops(func, args, kwargs, made)
+        # questions about a tensor make nothing
+        if outputs:
+            self._journal.step(kind, keys, outputs, change)
+        return made
+
+    def _announce(self, args: tuple[Any, ...]) -> None:
+        x, weight, bias, stride, padding, dilation, _, output_padding, groups = args
+        kernel = tuple(weight.shape[2:])
+        geometry = Geometry(
+            kernel,
+            tuple(stride),
+            padding=tuple(padding),
+            output_padding=tuple(output_padding),
+            dilation=tuple(dilation),
+        )
+        problem = Problem(
+            geometry,
+            tuple(x.shape[2:]),
+            x.shape[1],
+            weight.shape[1] * groups,
+            batch=x.shape[0],
+            groups=groups,
+            dtype=DTYPES.get(x.dtype, "f32"),
+        )
+        name, read = self._names.of(weight)
+        calls = sum(layer.name.partition(" call ")[0] == name for layer in self.seen.layers)
+        name += f" call {calls + 1}" if calls else ""
+        self._journal.layer(name, problem, bias is not None, read)
+
+    def _joined(
+        self, name: str, read: list[Tensor], keys: list[int], args: tuple[Any, ...]
+    ) -> tuple[Any, ...]:
+        if name == "cat":
+            # joined along a spatial axis, sizes differ on purpose
+            dim = args[1] if len(args) > 1 else 0
+            if dim % max(read[0].dim(), 1) > 1:
+                return args
+        misfits = self._journal.meet(keys, name)
+        if not misfits or not self._mend:
+            return args
+        others = [t for t, key in zip(read, keys, strict=True) if key not in misfits]
+        target = max((tuple(t.shape[2:]) for t in others if t.dim() == read[0].dim()), default=())
+        swapped = {
+            id(t): t.new_empty((*t.shape[:2], *target))
+            for t, key in zip(read, keys, strict=True)
+            if key in misfits
+        }
+        for old, new in swapped.items():
+            self._keys[id(new)] = self._keys[old]
+        return tuple(_swap(arg, swapped) for arg in args)
+
+    def _key(self, tensor: Tensor) -> int:
+        if id(tensor) not in self._keys:
+            self._new(tensor)
+        return self._keys[id(tensor)]
+
+    def _new(self, tensor: Tensor) -> int:
+        self._alive.append(tensor)
+        key = self._journal.value(tensor.shape)
+        self._keys[id(tensor)] = key
+        return key
+
+
+class _Names:
+    """What a tensor is called, and where we are in the model."""
+
+    def __init__(self, model: Any) -> None:
+        self.stack: list[nn.Module] = []
+        is_module = isinstance(model, nn.Module)
+        self._modules = {id(m): name for name, m in model.named_modules()} if is_module else {}
+        self._parameters = {
+            id(p): name
+            for name, p in (
+                [*model.named_parameters(), *model.named_buffers()] if is_module else []
+            )
+        }
+
+    def of(self, weight: Tensor) -> tuple[str, Callable[[], Array | None]]:
+        """Name of the layer that uses this weight, and how to read it."""
+        here = self.stack[-1] if self.stack else None
+        name = self._modules.get(id(here), "")
+        own = self._parameters.get(id(weight), "")
+        if own:
+            name = own.removesuffix(".weight")
+        elif not isinstance(here, nn.modules.conv._ConvTransposeNd):
+            name = f"{name}.conv_transpose".lstrip(".")
+        if name == "weight":
+            name = type(here).__name__ if here is not None else name
+        if not isinstance(weight, FakeTensor):
+            return name or "conv_transpose", lambda: _array(weight)
+        return name or "conv_transpose", lambda: _computed(here)
+
+
+@contextmanager
+def _names(model: Any) -> Iterator[_Names]:
+    """Follow the calls of modules while the block runs."""
+    names = _Names(model)
+
+    def enter(module: nn.Module, _: Any) -> None:
+        names.stack.append(module)
+
+    def leave(module: nn.Module, *_: Any) -> None:
+        while names.stack and names.stack.pop() is not module:
+            pass
+
+    handles = [
+        torch_modules.register_module_forward_pre_hook(enter),
+        torch_modules.register_module_forward_hook(leave, always_call=True),
+    ]
+    was_training = isinstance(model, nn.Module) and model.training
+    modes = {m: m.training for m in model.modules()} if was_training else {}
+    if was_training and not isinstance(model, torch.fx.GraphModule):
+        model.eval()
+    try:
+        yield names
+    finally:
+        for handle in handles:
+            handle.remove()
+        for module, mode in modes.items():
+            module.training = mode
+
+
+@contextmanager
+def _without_mkldnn() -> Iterator[None]:
+    """Its operations for whole recurrent layers hide their arithmetic."""
+    before = torch._C._get_mkldnn_enabled()
+    torch._C._set_mkldnn_enabled(False)
+    try:
+        yield
+    finally:
+        torch._C._set_mkldnn_enabled(before)
+
+
+def _computed(module: nn.Module | None) -> Array | None:
+    """The weights of a module that makes them anew in every call: weight norm, spectral norm."""
+    if not isinstance(module, nn.modules.conv._ConvTransposeNd):
+        return None
+    with torch.no_grad():
+        for hook in module._forward_pre_hooks.values():
+            hook(module, ())
+        weight = module.weight
+    return None if isinstance(weight, FakeTensor) else _array(weight)
+
+
+def _array(weight: Tensor) -> Array | None:
+    if isinstance(weight, FakeTensor) or weight.is_meta:
+        return None
+    plain = weight.detach().cpu()
+    return (plain if plain.is_complex() else plain.float()).numpy()
+
+
+def _kind(
+    name: str,
+    args: tuple[Any, ...],
+    shapes: dict[int, Shape],
+    read: list[int],
+    made: list[int],
+) -> tuple[str, tuple[tuple[int, int], ...]]:
+    """The kind of an operation, and what a crop or a pad does to each spatial axis."""
+    if name == "convolution":
+        return ("conv_transpose" if args[6] else "conv"), ()
+    if name in NORMS:
+        # in training mode the statistics are those of the batch
+        return ("norm" if name != "native_batch_norm" or not args[5] else "other"), ()
+    before = shapes[read[0]] if read else ()
+    after = shapes[made[0]] if made else ()
+    if name in JOINS and len(read) > 1:
+        return "join", ()
+    if len(before) != len(after) or len(before) < 3 or before[:2] != after[:2]:
+        return "other", ()
+    if name in CROPS and isinstance(args[0], Tensor):
+        dim = (args[1] if len(args) > 1 else 0) % len(before)
+        start = (args[2] if len(args) > 2 else 0) or 0
+        start = min(max(start + before[dim] if start < 0 else start, 0), before[dim])
+        step = args[4] if len(args) > 4 else 1
+        if dim < 2 or step != 1:
+            return "other", ()
+        cut = [(0, 0)] * (len(before) - 2)
+        cut[dim - 2] = (-start, after[dim] - before[dim] + start)
+        return "crop", tuple(cut)
+    if "pad" in name and len(args) > 1 and isinstance(args[1], list | tuple):
+        flat = [int(n) for n in args[1]]
+        pairs = list(zip(flat[::2], flat[1::2], strict=False))[::-1]
+        change = ((0, 0),) * (len(before) - 2 - len(pairs)) + tuple(pairs)
+        return ("crop" if any(n < 0 for n in flat) else "pad"), change
+    if "upsample" in name or "interpolate" in name:
+        return "resize", ()
+    return ("pointwise" if before == after else "other"), ()
+
+
+def _flops(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], made: Any) -> int:
+    try:
+        return int(flop_registry[func._overloadpacket](*args, **kwargs, out_val=made))
+    except Exception:
+        # the table does not know every form of a call
+        return 0
+
+
+def _blame(watcher: _Watcher, error: Exception) -> str:
+    if isinstance(error, PolyphaseError):
+        return "model"
+    # nothing ran, or only what reads the inputs
+    return "model" if len(watcher.seen.steps) > 1 else "inputs"
+
+
+def _empty(shape: Shape, dtype: str) -> Tensor:
+    kind = getattr(torch, dtype, None)
+    if not isinstance(kind, torch.dtype):
+        raise CheckError(f"dtype must be a name of torch such as float32 or int64, got {dtype!r}")
+    if kind.is_floating_point or kind.is_complex:
+        return torch.randn(shape, dtype=kind)
+    return torch.zeros(shape, dtype=kind)
+
+
+def _tensors(values: Any) -> Iterator[Tensor]:
+    if isinstance(values, Tensor):
+        yield values
+    elif isinstance(values, dict):
+        yield from _tensors(list(values.values()))
+    elif isinstance(values, list | tuple):
+        for value in values:
+            yield from _tensors(value)
+
+
+def _swap(arg: Any, swapped: dict[int, Tensor]) -> Any:
+    if isinstance(arg, list | tuple):
+        return type(arg)(_swap(inner, swapped) for inner in arg)
+    return swapped.get(id(arg), arg)
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__

@@ -1,0 +1,298 @@
+"""The command ``polyphase convert``: a call, and its weights, in another framework."""
+
+import ast
+import json
+from collections.abc import Callable
+from inspect import Parameter, signature
+from pathlib import Path
+from shutil import get_terminal_size
+from textwrap import wrap
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import click
+
+from polyphase.arithmetic.geometry import Geometry
+from polyphase.errors import GeometryError, PolyphaseError
+from polyphase.tools import arguments
+
+if TYPE_CHECKING:
+    from polyphase.interop.exact import Instead
+
+EXACT, NO_CALL = 0, 1
+# known without loading the modules; a test holds them against interop
+NAMES = (
+    "torch onnx openvino keras tensorflow tflite jax flax coreml mlx paddle mxnet caffe r_torch"
+).split()
+
+
+class Name(str):
+    """A variable in a written call, shown without quotes."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+class Translation(NamedTuple):
+    """What a call becomes in one framework; without ``parameters`` there is ``instead``, or none.
+
+    ``steps`` are what to write, ``weights`` what to do with the weights.
+    """
+
+    target: str
+    title: str
+    parameters: dict[str, Any] | None
+    reason: str
+    instead: "Instead | None"
+    steps: list[str]
+    weights: str
+
+    def as_data(self) -> dict[str, Any]:
+        """Everything for JSON."""
+        instead = self.instead
+        return {
+            "framework": self.target,
+            "exact": self.parameters is not None,
+            "parameters": instead.parameters if instead else self.parameters,
+            "reason": self.reason or None,
+            "crop": instead.crop if instead else None,
+            "spread_taps": bool(instead and instead.spread_taps),
+            "per_group": bool(instead and instead.per_group),
+            "write": self.steps,
+            "weights": self.weights,
+        }
+
+    def as_text(self, width: int = 100) -> str:
+        """The answer for people; calls are not broken into lines, so that they can be copied."""
+        if self.parameters is not None:
+            lines = [f"{self.title}:"]
+        else:
+            lines = wrap(f"{self.title} has no exact call for this: {self.reason}.", width)
+            lines += ["Exact instead:"] if self.steps else []
+        return "\n".join([*lines, *(f"  {step}" for step in [*self.steps, self.weights] if step)])
+
+
+def _typed(read: Callable[[str], Any]) -> Callable[[str], Any]:
+    def reading(text: str) -> Any:
+        try:
+            return read(text)
+        except PolyphaseError as error:
+            raise click.BadParameter(str(error)) from None
+
+    return reading
+
+
+def _padding(text: str) -> Any:
+    """Numbers, pairs, or a framework's own word."""
+    return text if text.replace("_", "").isalpha() else arguments.pads(text)
+
+
+def _assignment(text: str) -> tuple[str, Any]:
+    """``name=value`` with a Python value, or a word that needs no quotes."""
+    name, equals, value = text.partition("=")
+    if not (equals and name.isidentifier()):
+        raise GeometryError(f"{arguments.short(text)} is not NAME=VALUE, such as auto_pad=VALID")
+    try:
+        return name, ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return name, value
+
+
+class Framework(click.Choice):  # type: ignore[type-arg]
+    """A choice whose many words stand in the help text once."""
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        """What stands for the value."""
+        return "FRAMEWORK"
+
+
+NUMBERS, FRAMEWORK = _typed(arguments.numbers), Framework(NAMES)
+
+
+@click.command()
+@click.argument("own", nargs=-1, type=_typed(_assignment), metavar="[NAME=VALUE]...")
+@click.option(
+    "--from", "source", type=FRAMEWORK, default="torch", show_default=True, help=", ".join(NAMES)
+)
+@click.option("--to", "target", type=FRAMEWORK, help="Another of them; without it, all others.")
+@click.option("-k", "--kernel-size", type=NUMBERS, metavar="N[xN]", help="Number of taps.")
+@click.option("-s", "--stride", type=NUMBERS, metavar="N[xN]")
+@click.option("-p", "--padding", type=_padding, metavar="N[xN]|WORD", help="As --from has it.")
+@click.option("-o", "--output-padding", type=NUMBERS, metavar="N[xN]", help="As --from has it.")
+@click.option("-d", "--dilation", type=NUMBERS, metavar="N[xN]")
+@click.option("-g", "--groups", type=click.IntRange(1), default=1, show_default=True)
+@click.option(
+    "--input-size", type=NUMBERS, metavar="N[xN]", help="Where an output size is given or needed."
+)
+@click.option("--weights", metavar="FILE", help="A .npz or .safetensors file to convert.")
+@click.option("--out", metavar="FILE", help="Where the converted weights go.")
+@click.option("--only", multiple=True, metavar="NAME", help="Of the file, convert this array only.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def convert(
+    own: tuple[tuple[str, Any], ...],
+    source: str,
+    target: str | None,
+    groups: int,
+    input_size: tuple[int, ...] | None,
+    weights: str | None,
+    out: str | None,
+    only: tuple[str, ...],
+    as_json: bool,
+    **given: Any,
+) -> int:
+    """Say a transposed convolution in another framework's terms, exactly.
+
+    The options are read as --from understands them; its further parameters are given by name, as
+    in auto_pad=SAME_UPPER or output_shape=[12,12]. Where the other framework has no call that means
+    the same, the answer says why, and what to write instead; the exit code is then 1.
+
+    With --weights the arrays of a file are converted, too: those whose shape fits the kernel, or
+    those named by --only. All others are copied.
+
+    \b
+    polyphase convert --to keras -k 3 -s 2 -p 1 -o 1
+    polyphase convert --from keras --to torch -k 4x4 -s 2 -p same
+    polyphase convert --from onnx -k 3x3 auto_pad=SAME_UPPER strides=[2,2]
+    polyphase convert --to jax -k 4x4 -s 2 -p 1 --weights up.npz --out up-jax.npz
+    """
+    from polyphase.interop import FRAMEWORKS
+
+    if (weights is None) != (out is None) or (weights and target is None):
+        raise click.UsageError("--weights needs --out and --to")
+    geometry = _read(source, dict(own), given, groups, input_size)
+    targets = [target] if target else [name for name in FRAMEWORKS if name != source]
+    if not target and input_size is None:
+        targets = [name for name in targets if not FRAMEWORKS[name].CONVENTION.needs_sizes]
+    found = [translate(geometry, source, name, groups, input_size) for name in targets]
+    if weights and out and target:
+        from polyphase.tools import weight_files
+
+        weight_files.convert(
+            Path(weights), Path(out), source, target, geometry, groups, only, found[0].instead
+        )
+    if as_json:
+        calls = [one.as_data() for one in found]
+        data = {"geometry": repr(geometry), "crops": geometry.crops, "calls": calls}
+        print(json.dumps(data, indent=2, default=str))
+    else:
+        width = get_terminal_size().columns
+        print("\n\n".join([f"{geometry!r}", *(one.as_text(width) for one in found)]))
+    return EXACT if all(one.parameters is not None for one in found) else NO_CALL
+
+
+def translate(
+    geometry: Geometry,
+    source: str,
+    target: str,
+    groups: int = 1,
+    input_size: tuple[int, ...] | None = None,
+) -> Translation:
+    """A geometry in the terms of one framework, with what to do to the weights of another.
+
+    >>> found = translate(Geometry(4, stride=2, padding=1), "torch", "keras")
+    >>> print(found.as_text())
+    Keras 3:
+      keras.layers.Conv1DTranspose(filters, kernel_size=4, strides=2, padding='same')
+      weights: numpy.transpose(weight, (2, 1, 0))
+    """
+    from polyphase.interop import FRAMEWORKS, NoExactCall
+
+    module = FRAMEWORKS[target]
+    convention = module.CONVENTION
+    sizes: dict[str, Any] = {}
+    if convention.needs_sizes:
+        if input_size is None:
+            raise click.UsageError(f"{target} has the output size in its call: add --input-size")
+        sizes = {"batch": Name("batch"), "out_channels": Name("channels")}
+        sizes["input_size"] = _spread("input_size", input_size, geometry.rank)
+    try:
+        parameters = module.parameters(geometry, groups, **sizes)
+    except NoExactCall as error:
+        instead, steps = error.instead, error.steps
+        one_each = instead is not None and instead.per_group
+        changed = _weights_text(source, target, geometry.rank, 1 if one_each else groups)
+        title, reason = convention.title, error.reason
+        return Translation(target, title, None, reason, instead, steps, changed if steps else "")
+    call = convention.written(parameters, geometry.rank, groups)
+    changed = _weights_text(source, target, geometry.rank, groups)
+    return Translation(target, convention.title, parameters, "", None, [call], changed)
+
+
+def _read(
+    source: str,
+    own: dict[str, Any],
+    given: dict[str, Any],
+    groups: int,
+    input_size: tuple[int, ...] | None,
+) -> Geometry:
+    """The geometry that the source framework means by what was typed."""
+    from polyphase.interop import FRAMEWORKS
+
+    module = FRAMEWORKS[source]
+    names = module.CONVENTION.names
+    known = signature(module.geometry).parameters
+    for option, value in given.items():
+        if value is None:
+            continue
+        if option not in names:
+            raise click.UsageError(
+                f"{source} has no single parameter for --{option.replace('_', '-')}: give its own, "
+                f"of {', '.join(known)}, as NAME=VALUE"
+            )
+        own.setdefault(names[option], value)
+    counts = [len(value) for value in given.values() if isinstance(value, tuple)]
+    rank = max([*counts, len(input_size or ())], default=1)
+    own = {name: _plain(value, rank) for name, value in own.items()}
+    if input_size is not None and "input_size" in known:
+        own["input_size"] = _spread("input_size", input_size, rank)
+    if groups > 1 and "groups" in known:
+        own["groups"] = groups
+    for name in own:
+        if name not in known:
+            raise click.UsageError(f"{source} has no {name}: it has {', '.join(known)}")
+    for name, parameter in known.items():
+        if parameter.default is Parameter.empty and name not in own:
+            raise click.UsageError(f"{source} needs {name}: give it as an option or by name")
+    try:
+        meant: Geometry = module.geometry(**own).geometry
+    except TypeError as error:
+        raise click.UsageError(str(error)) from None
+    return meant
+
+
+def _plain(value: Any, rank: int) -> Any:
+    """One number for all axes as one entry for each, so that a number in -k sets no rank."""
+    if isinstance(value, tuple) and len(value) == 1:
+        return value * rank
+    return value
+
+
+def _spread(name: str, values: tuple[int, ...], rank: int) -> tuple[int, ...]:
+    if len(values) not in (1, rank):
+        raise click.UsageError(f"{name} has {len(values)} values for {rank} axes")
+    return values * (rank // len(values))
+
+
+def _weights_text(source: str, target: str, rank: int, groups: int) -> str:
+    """What turns the weights of one framework into those of another, in NumPy."""
+    from polyphase.interop import FRAMEWORKS
+
+    one, other = FRAMEWORKS[source].CONVENTION, FRAMEWORKS[target].CONVENTION
+    same = one.layout == other.layout and one.group_axis == other.group_axis
+    if same or (groups == 1 and one.layout == other.layout):
+        return "weights: as they are"
+    if groups > 1:
+        return (
+            f"weights: polyphase.interop.convert(weight, source={source!r}, target={target!r}, "
+            f"groups={groups})"
+        )
+    theirs = other.layout.permutation(rank)
+    order = one.layout.permutation(rank)
+    moved = tuple(order[theirs.index(axis)] for axis in range(rank + 2))
+    kernel = "weight"
+    if moved != tuple(range(rank + 2)):
+        kernel = f"numpy.transpose({kernel}, {moved})"
+    if one.layout.flip != other.layout.flip:
+        kernel = f"numpy.flip({kernel}, axis={tuple(theirs[2:])})"
+    return f"weights: {kernel}"

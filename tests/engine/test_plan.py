@@ -1,0 +1,222 @@
+"""Plans: what they say, why methods refuse, and that the list of methods is whole."""
+
+import importlib
+from dataclasses import replace
+
+import kernels
+import problem_files
+import pytest
+import repository
+
+import polyphase as pp
+from polyphase import Problem
+from polyphase.engine import plan
+from polyphase.engine.methods import METHODS
+from polyphase.engine.target import NEON
+
+LAYER = "n64 c512:256 i4x4 k4x4 s2x2 p1x1"
+SSE2 = replace(NEON, name="sse2", registers=16, halves=False)
+AVX512 = replace(NEON, name="avx512", vector_bytes=64)
+BY_NAME = {method.name: method for method in METHODS}
+# every refusal there is, with one problem and one target that bring it about
+REFUSALS = [
+    ("channels", "c1:1 i4 k2 int32", NEON, "int32 is computed by the plain path"),
+    ("channels", "c1:1 i4 k2 c64", NEON, "c64 is computed by the plain path"),
+    ("positions", "c1:1 i4 k2 f16", SSE2, "sse2 has no instruction that converts f16"),
+    ("channels", "n0 c1:1 i4 k2", NEON, "there is no output to compute"),
+    ("positions", "c1:1 i2 k2 p1,2", NEON, "there is no output to compute"),
+    (
+        "channels",
+        f"c1:1 i{2**31} k1",
+        NEON,
+        "an axis of 2147483648 positions is longer than 2147483647",
+    ),
+    (
+        "channels",
+        "c1:1 i400x400 k182x182",
+        NEON,
+        "33124 taps are more than the 32768 that tables are made for",
+    ),
+    (
+        "positions",
+        "c1:1 i9x9 k2x2 s182x182",
+        NEON,
+        "33124 phases are more than the 32768 that tables are made for",
+    ),
+    (
+        "channels",
+        "conv c1:1 i40000 k1 s32769",
+        NEON,
+        "32769 inputs per output are more than the 32768 that tables are made for",
+    ),
+    (
+        "positions",
+        "c1:16777217 i4 k2",
+        NEON,
+        "16777217 channels are more than the 16777216 that tables are made for",
+    ),
+    ("channels", "weight_grad c1:1 i4 k2", NEON, "it sums over taps, not over positions"),
+    ("positions", "conv c2:2 i99 k33 s33", NEON, "it unrolls the stride, and 33 is more than 32"),
+    (
+        "positions",
+        "c2:2 i90 k51 s2",
+        NEON,
+        "the phases of a window of 26 inputs differ in their taps",
+    ),
+    (
+        "positions",
+        "c4:4 g2 i5x5 k2x2 nhwc",
+        NEON,
+        "the channels of a group do not fill the last memory axis",
+    ),
+    (
+        "positions",
+        "c2:2 i9 k30 s30",
+        NEON,
+        "weaving 30 rows together takes more than the 32 vector registers",
+    ),
+    (
+        "positions",
+        "c2:7 i9 k2 s2 nlc",
+        SSE2,
+        "weaving 14 rows together takes more than the 16 vector registers",
+    ),
+    ("weights", "c1:1 i4 k2", NEON, "it computes the gradient of the weights"),
+    (
+        "weights",
+        "weight_grad c1:1 i2 k2 p-4,7",
+        NEON,
+        "no tap leads from an input to an output",
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "line", "target", "reason"), REFUSALS)
+def test_a_method_says_what_it_refuses(name, line, target, reason):
+    assert BY_NAME[name].refuse(Problem.parse(line), target) == reason
+
+
+def test_what_is_just_within_a_limit_is_accepted():
+    for name, line, target in (
+        ("channels", "c1:1 i400x400 k181x181", NEON),
+        ("channels", "c1:1 i9x9 k2x2 s181x181", NEON),
+        ("channels", f"c1:1 i{2**31 - 1} k1", NEON),
+        ("channels", "conv c1:1 i40000 k1 s32768", NEON),
+        ("positions", "conv c2:2 i99 k32 s32", NEON),
+        # with one output the stride plays no part
+        ("positions", "conv c2:2 i40 k33 s33", NEON),
+        ("positions", "c2:2 i9 k29 s29", NEON),
+        ("positions", "c2:2 i90 k47 s2", NEON),
+        ("positions", "c2:2 i90 k100 s2", NEON),
+        ("positions", "c2:6 i9 k2 s2 nlc", SSE2),
+    ):
+        assert BY_NAME[name].refuse(Problem.parse(line), target) is None, line
+
+
+@pytest.mark.parametrize("problem", problem_files.problems(), ids=str)
+def test_every_refusal_is_one_sentence(problem):
+    for target in (NEON, SSE2, AVX512):
+        for method in METHODS:
+            reason = method.refuse(problem, target)
+            if reason is None:
+                continue
+            assert reason == reason.strip()
+            assert 10 < len(reason) < 100
+            # it stands behind a colon
+            assert reason[0].islower() or reason[0].isdigit()
+            assert not set(reason) & set(".;\n")
+
+
+def test_the_reference_is_last_and_refuses_nothing():
+    assert METHODS[-1].name == "reference"
+    for problem in problem_files.problems():
+        assert METHODS[-1].refuse(problem, NEON) is None
+    assert [method.name for method in METHODS].count("reference") == 1
+
+
+def test_every_method_has_an_entry_a_builder_and_a_test():
+    folder = repository.ROOT / "src" / "polyphase" / "engine" / "kernels"
+    names = {method.name for method in METHODS} - {"reference"}
+    builders = {}
+    for file in folder.glob("*.py"):
+        module = importlib.import_module(f"polyphase.engine.kernels.{file.stem}")
+        builders[file.stem] = hasattr(module, "build")
+    assert all(builders[name] for name in names)
+    # what is not a method serves the methods, or measures the machine
+    others = {name for name, builds in builders.items() if builds} - names
+    assert others == {"gather", "sums", "peak"}
+    for method in METHODS:
+        if method.kernel is not None:
+            assert method.kernel.__name__.rsplit(".", 1)[1] == method.name
+    # the exact tests go through the list; the gradient of the weights has tests of its own
+    assert {method.name for method in kernels.FORWARD} == names - {"weights"}
+    assert (repository.ROOT / "tests" / "engine" / "test_weight_grad.py").exists()
+
+
+@pytest.mark.parametrize("target", [*kernels.TARGETS, NEON], ids=lambda target: target.name)
+def test_the_plan_is_the_cheapest_that_is_not_refused(target, monkeypatch):
+    monkeypatch.setattr(plan, "current", lambda: target)
+    for line in (LAYER, f"{LAYER} nhwc", "conv c32:64 i56x56 k3x3", "c3:1 i7 k4 s2 int8"):
+        problem = Problem.parse(line)
+        found = plan.planned.__wrapped__(problem)
+        ways = [m for m in kernels.FORWARD if m.refuse(problem, target) is None]
+        cycles = {m.name: m.tiling(problem, target, plan.cache_bytes()).cycles for m in ways}
+        cheapest = min(cycles, key=cycles.get, default="reference")
+        assert found.method.name == cheapest
+        assert found.target is target
+        # the others say why they were not chosen, or refused
+        assert set(found.refusals) == set(BY_NAME) - {cheapest, "reference"}
+
+
+def test_a_plan_prints_one_fact_a_line():
+    found = pp.plan(LAYER)
+    first, *lines = str(found).splitlines()
+    assert Problem.parse(first) == found.problem == Problem.parse(LAYER)
+    labels = [line.split()[0] for line in lines]
+    refused = len(found.refusals)
+    assert labels == ["method", "kernel", "tiling", "cost", "predicted", *["refused"] * refused]
+    facts = dict(line.split(maxsplit=1) for line in lines)
+    assert facts["method"] == f"{found.method.name} on {found.target.name}"
+    assert facts["kernel"] == found.kernel
+    assert facts["cost"].startswith(f"{found.problem.batch * 512 * 256 * 14 * 14:,} multipl")
+    assert facts["predicted"].endswith("% of the roofline")
+    assert max(map(len, lines)) <= 100
+
+
+def test_a_plan_without_a_kernel_says_so():
+    lines = str(pp.plan("n1 c16:16 i6x6 k3x3 s2x2 int64")).splitlines()
+    assert lines[1].startswith("method    reference on ")
+    assert lines[2] == "kernel    int64_reference"
+    assert lines[3].startswith("cost ")
+    assert [line.split(":")[0].split()[1] for line in lines[4:]] == [
+        "channels",
+        "positions",
+        "weights",
+    ]
+    assert pp.plan("n1 c16:16 i6x6 k3x3 s2x2 int64").predicted_share is None
+
+
+@pytest.mark.parametrize("problem", problem_files.problems("models"), ids=str)
+def test_the_predicted_share_is_a_share(problem):
+    share = pp.plan(problem).predicted_share
+    assert 0 < share <= 1
+
+
+def test_a_plan_is_remembered_and_hardly_depends_on_its_form():
+    assert pp.plan(LAYER) is pp.plan(Problem.parse(LAYER))
+
+
+def test_extreme_problems_are_planned_at_once():
+    # nothing is listed that has no part in the result; anything else would take years
+    for line in (
+        f"c1:1 i4 k2 s{2**40} p{2**40 + 2**39}",
+        f"conv c1:1 i4 k2 s{2**40}",
+        f"c1:1 i4 k2 s2 d{2**40} p{2**39}",
+        f"c1:1 i4x4 k2x2 s{2**20}x{2**20}",
+        f"c1:1 i1 k2 d{2**40}",
+        "c1:1 i4 k100000 s3",
+        f"n{10**15} c1:{10**15} i{10**15} k2 s2",
+        "c1:1000000 i4 k2 s2",
+        "conv c1:1 i100010 k100000",
+    ):
+        assert str(pp.plan(line))

@@ -1,0 +1,44 @@
+"""Core ML's type inference gives the sizes that ``interop.coreml`` says; values need an Apple."""
+
+import random
+import warnings
+from collections import Counter
+
+import against
+import numpy as np
+import pytest
+
+with warnings.catch_warnings():
+    # it misses its own compiled parts, which only run models
+    warnings.simplefilter("ignore")
+    from coremltools.converters.mil import Builder
+    from coremltools.converters.mil.mil import Function, types
+
+
+def size(problem):
+    keywords = {
+        name: np.array(value) if isinstance(value, list) else value
+        for name, value in problem.call.keywords.items()
+    }
+    del keywords["kernel_size"]
+    keywords.pop("input_size", None)
+    outputs = problem.weight.shape[1] * problem.groups
+    if "output_shape" in keywords:
+        keywords["output_shape"][:2] = problem.x.shape[0], outputs
+    with Function({"x": Builder.TensorSpec(problem.x.shape, types.fp32)}) as function:
+        result = Builder.conv_transpose(
+            x=function.inputs["x"], weight=problem.weight, groups=problem.groups, **keywords
+        )
+    return result.shape
+
+
+@pytest.mark.parametrize(("rank", "count"), [(1, 500), (2, 300), (3, 50)])
+def test_sizes(rank, count):
+    rng = random.Random(rank)
+    found = Counter()
+    for _ in range(count):
+        problem = against.problem("coreml", rng, rank, grouped=True)
+        if problem.refusal is None:
+            assert size(problem) == problem.expected.shape, problem.call
+            found["equal"] += 1
+    assert found["equal"] > count / 2

@@ -1,0 +1,62 @@
+"""OpenVINO computes what ``interop.openvino`` says, and what its parameters say on the way back."""
+
+import random
+from collections import Counter
+
+import against
+import numpy as np
+import openvino
+import pytest
+from openvino import opset1
+
+from polyphase import interop
+
+CORE = openvino.Core()
+CORE.set_property("CPU", {"INFERENCE_NUM_THREADS": 1})
+
+
+def run(problem):
+    keywords = dict(problem.call.keywords)
+    del keywords["kernel_size"], keywords["groups"]
+    keywords.pop("input_size", None)
+    return node(problem.x, problem.weight, problem.groups, keywords, problem.bias)
+
+
+def node(x, weight, groups, keywords, bias=None):
+    keywords = dict(keywords)
+    wanted = keywords.pop("output_shape", None)
+    shape = None if wanted is None else opset1.constant(np.array(wanted, np.int64))
+    weights = interop.convert(weight, source="torch", target="openvino", groups=groups)
+    make = opset1.convolution_backprop_data
+    if groups > 1:
+        make = opset1.group_convolution_backprop_data
+    parameter = opset1.parameter(x.shape, np.float32)
+    made = make(parameter, opset1.constant(weights), output_shape=shape, **keywords)
+    model = openvino.Model([made], [parameter])
+    compiled = CORE.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    return against.with_bias(compiled([x])[0], bias, axis=1)
+
+
+def known(problem):
+    if problem.refusal is not None:
+        return None
+    geometry = problem.meaning.geometry
+    ones = all(axis.kernel_size == axis.stride == 1 for axis in geometry.axes)
+    if ones and problem.expected.shape[2:] == problem.x.shape[2:] and any(map(any, geometry.crops)):
+        return "the pads of a kernel of 1 that keeps the size are ignored"
+    return None
+
+
+@pytest.mark.parametrize(("rank", "count"), [(1, 1000), (2, 500), (3, 150)])
+def test_values_and_refusals(rank, count):
+    rng = random.Random(rank)
+    found = Counter(
+        against.check(against.problem("openvino", rng, rank, grouped=True), run, known=known)
+        for _ in range(count)
+    )
+    assert found["equal"] > count / 2, found
+
+
+@pytest.mark.parametrize(("rank", "count"), [(1, 200), (2, 100)])
+def test_the_way_back(rank, count):
+    against.check_way_back("openvino", random.Random(rank), rank, count, node)

@@ -1,0 +1,124 @@
+"""The page of a check, in a real browser where there is one."""
+
+import html
+import json
+import re
+import shutil
+import subprocess
+
+import pytest
+import torch
+from torch import nn
+
+from polyphase.models.unet import UNet
+from polyphase.tools.check import loading
+from polyphase.tools.check.checking import check
+from polyphase.tools.check.page import page
+
+BROWSER = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
+)
+QUIET = (
+    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --hide-scrollbars "
+    "--disable-background-networking --disable-component-update --disable-sync"
+).split()
+# what the browser made of the page, after layout
+LOOK = """<script>
+const cells = [...document.querySelectorAll('#layers td')].map(cell => cell.innerText);
+const seen = {
+  cells, summary: document.getElementById('summary').innerText,
+  page: document.documentElement.scrollWidth, window: innerWidth,
+  background: getComputedStyle(document.body).backgroundColor,
+  wrong: document.querySelectorAll('svg .bar.wrong').length,
+  map: [...document.querySelectorAll('svg.map rect')].map(r => r.getBoundingClientRect().width),
+  diagram: document.getElementById('sizes')?.getBoundingClientRect().height ?? 0,
+};
+document.body.innerHTML = '<pre id=seen></pre>';
+document.getElementById('seen').textContent = JSON.stringify(seen);
+</script>"""
+
+
+def report_of(model, *shape):
+    return check(loading.Subject("<net>", "<net> & more", model, ((shape, "float32"),)))
+
+
+@pytest.fixture(scope="module")
+def unet():
+    torch.manual_seed(0)
+    return report_of(UNet(width=2), 1, 1, 300, 451)
+
+
+def rendered(text, folder, width, dark=False):
+    path = folder / "page.html"
+    path.write_text(text.replace("</body>", LOOK + "</body>"), encoding="utf-8")
+    flags = [f"--user-data-dir={folder / 'profile'}", f"--window-size={width},900", "--dump-dom"]
+    flags += ["--force-dark-mode", "--blink-settings=preferredColorScheme=0"] if dark else []
+    done = subprocess.run(
+        [BROWSER, *QUIET, *flags, path.as_uri()],
+        capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    found = re.search(r'<pre id="seen">(.*?)</pre>', done.stdout, re.DOTALL)
+    return json.loads(html.unescape(found[1]))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not BROWSER, reason="there is no Chromium on this machine")
+@pytest.mark.parametrize(("width", "dark"), [(1200, False), (500, True)])
+def test_the_browser_shows_the_figures(unet, tmp_path, width, dark):
+    seen = rendered(page(unet), tmp_path, width, dark)
+    assert seen["cells"][:4] == ["up.0", "32:16", "18x28", "36x56"]
+    assert seen["cells"][4] == "36-37, 56-57"
+    assert "4 errors" in seen["summary"]
+    assert seen["wrong"] == 4
+    assert seen["diagram"] > 200
+    # wide parts scroll by themselves
+    assert seen["page"] <= seen["window"]
+    light = sum(map(int, re.findall(r"\d+", seen["background"])[:3])) > 380
+    assert light is not dark
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not BROWSER, reason="there is no Chromium on this machine")
+def test_the_browser_shows_a_checkerboard(tmp_path):
+    report = report_of(nn.Sequential(nn.ConvTranspose2d(2, 2, 3, 2)), 1, 2, 6, 6)
+    seen = rendered(page(report), tmp_path, 1000)
+    assert len(seen["map"]) == 64
+    assert min(seen["map"]) > 5
+    assert seen["cells"][-1].startswith("uneven")
+
+
+def test_the_page_needs_nothing_else(unet):
+    text = page(unet)
+    assert not re.search(r"https?://|src=|@import|url\(", text)
+    assert text.count("<script") == 1
+    data = json.loads(re.search(r'id="report">(.*?)</script>', text)[1])
+    assert data == json.loads(json.dumps(unet.as_data()))
+
+
+def test_names_are_text_and_no_tags(unet):
+    text = page(unet)
+    assert "&lt;net&gt; &amp; more" in text
+    assert "<net>" not in text
+
+
+def test_a_partial_report_says_so():
+    class Stops(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.up = nn.ConvTranspose1d(1, 1, 2, 2)
+
+        def forward(self, x):
+            return self.up(x).reshape(5, 5)
+
+    assert "Partial: the model stopped" in page(report_of(Stops(), 1, 1, 4))
+
+
+def test_speeds_are_drawn_under_a_roof(unet):
+    from dataclasses import replace
+
+    layers = tuple(replace(layer, seconds=(0.02, 0.01), difference=1e-7) for layer in unet.layers)
+    measured = {"threads": 2, "roof": {"gflops": 100.0, "gbytes": 10.0}}
+    text = page(replace(unet, layers=layers, measured=measured))
+    assert text.count('class="ours"') == text.count('class="theirs"') == 4
+    assert "20.00</td><td>10.00</td><td>2.00x" in text
+    assert "100 GFLOP/s in registers, 10.0 GB/s in memory" in text

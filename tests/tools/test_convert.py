@@ -1,0 +1,219 @@
+"""``polyphase convert``: what it prints, what it refuses, and the files that it writes."""
+
+import json
+import os
+
+import numpy as np
+import oracle
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from polyphase import Geometry, GeometryError, interop
+from polyphase.cli import main
+from polyphase.tools import convert, weight_files
+
+
+def run(capsys, *words):
+    code = main(["convert", *words])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def test_the_names_are_those_of_the_modules():
+    assert list(interop.FRAMEWORKS) == convert.NAMES
+
+
+@pytest.mark.parametrize("target", convert.NAMES)
+def test_every_framework_answers(capsys, target):
+    words = ["--to", target, "-k", "4x4", "-s", "2", "-p", "1", "--input-size", "8", "--json"]
+    code, out, _ = run(capsys, *words)
+    [call] = json.loads(out)["calls"]
+    assert call["framework"] == target
+    # everyone can say this, and the weights are told
+    assert (code, call["exact"], call["reason"]) == (0, True, None)
+    assert call["weights"].startswith("weights: ")
+    assert "groups=" not in call["write"][0]
+
+
+@pytest.mark.parametrize("source", convert.NAMES)
+@pytest.mark.parametrize("target", ["torch", "keras", "mlx", "jax"])
+def test_the_written_weights_are_right(source, target):
+    rank = 2
+    translation = convert.translate(Geometry((2, 3), 1), source, target)
+    original = np.arange(4 * 5 * 2 * 3).reshape(4, 5, 2, 3)
+    theirs = interop.convert(original, source="torch", target=source)
+    expected = interop.convert(original, source="torch", target=target)
+    text = translation.weights.removeprefix("weights: ")
+    result = theirs if text == "as they are" else eval(text, {"numpy": np, "weight": theirs})
+    assert np.array_equal(result, expected), (translation.weights, rank)
+
+
+@pytest.mark.parametrize(
+    ("line", "crops"),
+    [
+        ("--from keras -k 3 -s 2 -p same", [[0, 1]]),
+        ("--from keras -k 3x3 -s 2 -p same -o 0", [[1, 1], [1, 1]]),
+        ("--from onnx -k 3 -s 2 auto_pad=SAME_LOWER", [[1, 0]]),
+        ("--from onnx -k 3x3 strides=[2,2] pads=[1,1,0,0]", [[1, 0], [1, 0]]),
+        ("--from jax -k 3 -s 2 -p 1,2", [[1, 0]]),
+        ("--from jax -k 3 -s 2 padding=[(1,2)]", [[1, 0]]),
+        (
+            "--from tensorflow -k 3x3 -s 2 -p SAME --input-size 6 output_shape=[1,12,12,8]",
+            [[0, 1], [0, 1]],
+        ),
+        ("--from mlx -k 3 -s 2 -p 1 -o 1", [[1, 0]]),
+        ("--from torch -k 3 -s 2x2 -p 1 -d 2x1", [[1, 1], [1, 1]]),
+    ],
+)
+def test_what_is_read(capsys, line, crops):
+    _, out, _ = run(capsys, *line.split(), "--to", "caffe", "--json")
+    assert json.loads(out)["crops"] == crops
+
+
+def test_without_a_target_all_others_answer(capsys):
+    code, out, _ = run(capsys, "-k", "3", "-s", "2", "-p", "1", "-o", "1")
+    assert code == 1
+    assert "Keras 3 has no exact call" in out
+    assert "MLX:\n  mx.conv_transpose1d(x, weight, stride=2, padding=1, output_padding=1)" in out
+    # without an input size they cannot say anything
+    assert "TensorFlow" not in out
+    _, out, _ = run(capsys, "-k", "3", "-s", "2", "--input-size", "5")
+    assert "TensorFlow:" in out
+
+
+def test_prose_is_wrapped_and_calls_are_not(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "50")
+    _, out, _ = run(capsys, "--to", "keras", "-k", "3x3", "-s", "2", "-p", "1", "-o", "1")
+    prose, _, calls = out.partition("Exact instead:")
+    assert max(map(len, prose.splitlines()[1:])) <= 50
+    assert "keras.layers.Conv2DTranspose(filters, kernel_size=(3, 3), strides=(2, 2))" in calls
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["-k", "3", "-p", "x"], "padding must be an int, got 'x'"),
+        (["-k", "3", "-s", "0"], "stride must be at least 1, got 0"),
+        (["-k", "3", "foo=1"], "torch has no foo: it has kernel_size, stride"),
+        (["-k", "3", "foo"], "'foo' is not NAME=VALUE, such as auto_pad=VALID"),
+        ([], "torch needs kernel_size: give it as an option or by name"),
+        (["--from", "onnx", "-k", "3", "-p", "1"], "onnx has no single parameter for --padding"),
+        (["--to", "tensorflow", "-k", "3"], "tensorflow has the output size in its call: add --in"),
+        (
+            ["--to", "tensorflow", "-k", "3x3", "--input-size", "1x2x3"],
+            "input_size has 3 values for 2",
+        ),
+        (["--from", "theano", "-k", "3"], "'theano' is not one of 'torch', 'onnx'"),
+        (["-k", "3", "--weights", "a.npz"], "--weights needs --out and --to"),
+        (["-k", "3", "--weights", "a.npz", "--out", "b.npz"], "--weights needs --out and --to"),
+        (
+            ["--from", "mlx", "-k", "1", "-p", "1"],
+            "padding 1 is more than dilation*(kernel_size-1)",
+        ),
+    ],
+)
+def test_bad_input_is_one_line(capsys, words, text):
+    code, out, err = run(capsys, *words)
+    assert (code, out) == (2, "")
+    assert text in err
+    assert err.count("\n") == 1
+
+
+@pytest.fixture
+def weights():
+    rng = np.random.default_rng(0)
+    return rng.integers(-4, 5, (4, 3, 3, 3)).astype(np.float32), np.ones(3, np.float32)
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+def test_a_file_of_weights(tmp_path, capsys, weights, suffix):
+    weight, bias = weights
+    first, second = tmp_path / f"up{suffix}", tmp_path / f"up-keras{suffix}"
+    weight_files.write(first, {"weight": weight, "bias": bias})
+    words = ["-k", "3x3", "-s", "2", "--weights", str(first), "--out", str(second)]
+    code, _, _ = run(capsys, "--to", "keras", *words)
+    assert code == 0
+    found = weight_files.read(second)
+    assert np.array_equal(found["weight"], interop.convert(weight, source="torch", target="keras"))
+    assert np.array_equal(found["bias"], bias)
+
+
+def test_files_of_both_kinds_are_what_others_write(tmp_path, weights):
+    weight, _ = weights
+    np.savez(tmp_path / "a.npz", up=weight)
+    save_file({"up": weight}, tmp_path / "a.safetensors")
+    for name in ("a.npz", "a.safetensors"):
+        assert np.array_equal(weight_files.read(tmp_path / name)["up"], weight)
+    weight_files.write(tmp_path / "b.safetensors", {"up": weight.transpose(2, 3, 1, 0)})
+    assert np.array_equal(load_file(tmp_path / "b.safetensors")["up"], weight.transpose(2, 3, 1, 0))
+
+
+def test_what_stands_beside_is_copied_only_if_it_is_clear(tmp_path, weights):
+    weight, bias = weights
+    source, target = tmp_path / "net.npz", tmp_path / "out.npz"
+    np.savez(source, up=weight, down=np.ones((5, 5, 7, 7)), bias=bias)
+    geometry = Geometry((3, 3), 2)
+    with pytest.raises(GeometryError, match="fitting are up, others are down; name them with"):
+        weight_files.convert(source, target, "torch", "keras", geometry)
+    assert weight_files.convert(source, target, "torch", "keras", geometry, only=("up",)) == ["up"]
+    found = weight_files.read(target)
+    assert found["up"].shape == (3, 3, 3, 4)
+    assert found["down"].shape == (5, 5, 7, 7)
+    with pytest.raises(GeometryError, match="there is no array x; there are up, down, bias"):
+        weight_files.convert(source, target, "torch", "keras", geometry, only=("x",))
+
+
+def test_groups_become_arrays_of_their_own_where_there_are_none(tmp_path, capsys):
+    weight = np.arange(4 * 2 * 3).reshape(4, 2, 3).astype(np.float32)
+    first, second = tmp_path / "up.npz", tmp_path / "jax.npz"
+    np.savez(first, weight=weight)
+    words = ["-k", "3", "-g", "2", "--weights", str(first), "--out", str(second), "--to", "jax"]
+    code, out, _ = run(capsys, *words)
+    assert code == 1
+    assert "for each group of channels" in out
+    found = weight_files.read(second)
+    for at in range(2):
+        part = interop.convert(weight[2 * at : 2 * at + 2], source="torch", target="jax")
+        assert np.array_equal(found[f"weight.{at}"], part)
+
+
+def test_spread_taps_are_written(tmp_path, capsys):
+    weight = np.arange(4 * 2 * 3 * 3).reshape(4, 2, 3, 3).astype(np.float32)
+    first, second = tmp_path / "up.npz", tmp_path / "lite.npz"
+    np.savez(first, weight=weight)
+    words = ["-k", "3x3", "-d", "2", "--weights", str(first), "--out", str(second)]
+    run(capsys, *words, "--to", "tflite", "--input-size", "5")
+    [spread] = weight_files.read(second).values()
+    assert spread.shape == (2, 5, 5, 4)
+    back = interop.convert(spread, source="tflite", target="torch")
+    x = np.random.default_rng(0).integers(-4, 5, (1, 4, 5, 5))
+    oracle.assert_same(
+        oracle.conv_transpose(x, back, None, Geometry((5, 5))),
+        oracle.conv_transpose(x, weight, None, Geometry((3, 3), dilation=2)),
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "text"),
+    [
+        ("up.pt", b"", "is neither a .npz nor a .safetensors file"),
+        ("up.npz", b"no archive", "cannot be read"),
+        ("up.safetensors", b"no header", "cannot be read"),
+        ("missing.npz", None, "there is no file"),
+    ],
+)
+def test_files_that_cannot_be_read(tmp_path, capsys, name, content, text):
+    path = tmp_path / name
+    if content is not None:
+        path.write_bytes(content)
+    words = ["-k", "3", "--to", "jax", "--weights", str(path)]
+    code, out, err = run(capsys, *words, "--out", os.fspath(tmp_path / "out.npz"))
+    assert (code, out) == (2, "")
+    assert text in err
+
+
+def test_pickles_are_not_opened(tmp_path):
+    path = tmp_path / "up.npz"
+    np.savez(path, weight=np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    with pytest.raises(GeometryError, match="cannot be read"):
+        weight_files.read(path)
