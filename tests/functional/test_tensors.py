@@ -1,5 +1,6 @@
 """Tensors against PyTorch and against NumPy arrays: values, gradients, memory and refusals."""
 
+import itertools
 import random
 import subprocess
 import sys
@@ -180,6 +181,40 @@ def test_layout_where_both_are_the_same_memory():
     for given in (x, x.contiguous(memory_format=torch.channels_last)):
         expected = torch.nn.functional.conv_transpose2d(given, w, stride=2)
         assert conv_transpose2d(given, w, stride=2).stride() == expected.stride()
+
+
+@pytest.mark.parametrize("rank", [2, 3])
+@pytest.mark.parametrize("channels", [(3, 4), (1, 4), (3, 1)], ids=str)
+def test_channels_last_weights_make_channels_last_results(rank, channels):
+    last = {2: torch.channels_last, 3: torch.channels_last_3d}[rank]
+    function = f"conv_transpose{rank}d"
+    shapes = (2, channels[0], *(5, 4, 3)[:rank]), (*channels, *(2, 3, 2)[:rank])
+    formats = itertools.product((torch.contiguous_format, last), repeat=2)
+    for x_format, w_format in formats:
+        x, w = (
+            integers(shape).contiguous(memory_format=memory_format)
+            for shape, memory_format in zip(shapes, (x_format, w_format), strict=True)
+        )
+        expected = getattr(torch.nn.functional, function)(x, w)
+        for weight in (w, torch.nn.Parameter(w)):
+            with torch.no_grad():
+                found = getattr(functional, function)(x, weight)
+            assert torch.equal(found, expected)
+            assert found.stride() == expected.stride(), (x_format, w_format)
+
+
+@pytest.mark.parametrize("size", [50, 40_000], ids=["small", "large"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.complex64, torch.int32], ids=str)
+def test_a_line_whose_channels_are_adjacent_stays_so(size, dtype):
+    x, w = integers((2, size, 3), dtype).transpose(1, 2), integers((3, 4, 2), dtype)
+    y = conv_transpose1d(x, w, stride=2)
+    assert y.stride() == (8 * size, 1, 4)
+    assert y._base is None
+    assert torch.equal(y, conv_transpose1d(x.contiguous(), w, stride=2))
+    assert conv_transpose1d(x[0], w, stride=2).is_contiguous()
+    # one channel, or one position: nothing is adjacent
+    assert conv_transpose1d(x[:, :1].contiguous(), w[:1], stride=2).is_contiguous()
+    assert conv_transpose1d(x[..., :1].contiguous(), w, stride=2).is_contiguous()
 
 
 @pytest.mark.parametrize("rank", [2, 3])

@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import polyphase as pp
 from polyphase import GeometryError, functional
-from polyphase.functional import conv2d, conv_transpose2d
+from polyphase.functional import conv2d, conv_transpose1d, conv_transpose2d
 
 OPS = ("conv_transpose", "conv", "weight_grad")
 KEYWORDS = {"stride": (2, 1), "padding": [(1, 0), (2, 1)], "dilation": (1, 2), "groups": 2}
@@ -50,6 +50,17 @@ def given(name, memory_format, bias=True):
 def test_opcheck(name, memory_format):
     found = opcheck(op(name), given(name, memory_format))
     assert set(found.values()) == {"SUCCESS"}
+
+
+@pytest.mark.parametrize("name", ["conv_transpose", "conv"])
+def test_opcheck_of_lines_and_of_channels_last_weights(name):
+    line = randn(2, 7, 4).detach().transpose(1, 2).requires_grad_()
+    parameters = [2], [1], [0], *([[1]] if name == "conv_transpose" else []), [1], 2
+    weight = randn(4, 2, 3)
+    assert set(opcheck(op(name), (line, weight, None, *parameters)).values()) == {"SUCCESS"}
+    x, w, *rest = given(name, torch.contiguous_format)
+    w = w.detach().contiguous(memory_format=torch.channels_last).requires_grad_()
+    assert set(opcheck(op(name), (x, w, *rest)).values()) == {"SUCCESS"}
 
 
 @pytest.mark.parametrize("name", OPS)
@@ -280,6 +291,22 @@ def test_empty_results_are_the_same_everywhere(shape, padding):
     y = function(x, w)
     assert y.numel() == 0
     assert function(x.to("meta"), w.to("meta")).shape == y.shape
+    compare_with_fake(function, x, w)
+
+
+def test_fakes_lie_in_memory_as_results_do():
+    last = torch.channels_last
+    for x, w in itertools.product(
+        (randn(2, 3, 4, 5), randn(2, 3, 4, 5, memory_format=last), randn(2, 3, 1, 1)),
+        (randn(3, 4, 2, 2), randn(3, 4, 2, 2, memory_format=last), randn(3, 4, 1, 1)),
+    ):
+        compare_with_fake(conv_transpose2d, x, w)
+    for x in (randn(2, 3, 9), randn(2, 9, 3).detach().transpose(1, 2), randn(2, 3, 1)):
+        compare_with_fake(conv_transpose1d, x, randn(3, 4, 2))
+
+
+def compare_with_fake(function, x, w):
+    y = function(x, w)
     with torch._subclasses.FakeTensorMode() as mode:
         fake = function(mode.from_tensor(x), mode.from_tensor(w))
     assert (fake.shape, fake.stride(), fake.dtype) == (y.shape, y.stride(), y.dtype)

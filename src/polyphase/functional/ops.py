@@ -22,6 +22,7 @@ from polyphase.functional.arguments import read
 from polyphase.functional.tensors import derivatives, elsewhere
 from polyphase.functional.tensors.batching import batched_conv, batched_weight_grad
 from polyphase.functional.tensors.derivatives import recorder, registered, registered_weights
+from polyphase.functional.tensors.native import strides, strides_are_last
 from polyphase.functional.tensors.prepared import prepared, prepared_weights
 from polyphase.functional.tensors.spatial import Spatial
 
@@ -79,11 +80,16 @@ def _weights_on_cpu(x: Tensor, y: Tensor, kernel_size: Any, s: Spatial) -> Tenso
 def _conv_fake(operator: str, x: Tensor, w: Tensor, b: Tensor | None, s: Spatial) -> Tensor:
     rank = w.dim() - 2
     _check(operator, rank, x, w, b, s)
-    picture = rank > 1 and x.dim() == rank + 2
-    memory_format = suggest_memory_format(x) if picture else torch.contiguous_format
-    return torch.empty(
-        _shape(operator, x, w, s), dtype=x.dtype, device=x.device, memory_format=memory_format
-    )
+    shape = _shape(operator, x, w, s)
+    last = x.dim() == rank + 2 and _is_last(x, w)
+    return torch.empty_strided(shape, strides(shape, last), dtype=x.dtype, device=x.device)
+
+
+def _is_last(x: Tensor, w: Tensor) -> bool:
+    """Whether a batch of results is channels-last, as ``Layouts`` says it for numbers."""
+    if x.dim() == 3:
+        return not x.is_contiguous() and strides_are_last(x.shape, x.stride())
+    return any(suggest_memory_format(t) is not torch.contiguous_format for t in (x, w))
 
 
 def _weights_fake(x: Tensor, y: Tensor, kernel_size: Any, s: Spatial) -> Tensor:

@@ -1,8 +1,8 @@
 """The operators on plain tensors in CPU memory, by the engine.
 
 A :class:`Native` is made once for each kind of call and kept: shapes, dtypes and parameters have
-then made every decision but the layout, which follows the input. Channels-last in, channels-last
-out, by PyTorch's own rule.
+then made every decision but the layout, which follows input and weights, by PyTorch's own rule
+where it has one.
 """
 
 from dataclasses import replace
@@ -35,7 +35,8 @@ class Native:
         # None where the reference computes
         self._operations: dict[bool, Operation | None] = {}
         small = self._result.bytes < memory.SMALLEST_KEPT
-        self._quick = self._operation(False) if small and self._layouts.told_apart else None
+        contiguous = small and self._layouts.told_apart and self._layouts.weights_told_apart
+        self._quick = self._operation(False) if contiguous else None
         self._empty = self._result.empty
 
     def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -57,7 +58,7 @@ class Native:
         if type(weight) is not Parameter:
             return self(x, weight, bias)
         found = self._quick
-        if found is None or not x.is_contiguous():
+        if found is None or not (x.is_contiguous() and weight.is_contiguous()):
             return self._general(x, weight, bias, keep=True)
         y = self._empty()
         found.run(x.data_ptr(), kept_panels(found, weight, bias), y.data_ptr())
@@ -65,12 +66,12 @@ class Native:
 
     def _general(self, x: Tensor, weight: Tensor, bias: Tensor | None, keep: bool) -> Tensor:
         """The result in any layout, of any size."""
-        last = self._layouts.is_last(x)
+        last = self._layouts.is_last(x, weight)
         found = self._operation(last)
         if found is None:
             return self._layouts.placed(self._by_definition(x, weight, bias), last)
         x = self._layouts.placed(x, last)
-        y = self._result.fresh(self._layouts.format(last))
+        y = self._result.fresh(last)
         if keep and isinstance(weight, Parameter):
             found.run(x.data_ptr(), kept_panels(found, weight, bias), y.data_ptr())
             return y
@@ -111,7 +112,7 @@ class NativeWeights:
         if found is None:
             return self._by_definition(x, y)
         x, y = self._layouts.placed(x, last), self._layouts.placed(y, last)
-        w = self._result.fresh(torch.contiguous_format)
+        w = self._result.fresh()
         found.run(x.data_ptr(), y.data_ptr(), w.data_ptr())
         return w
 
@@ -134,24 +135,39 @@ class Layouts:
     """Which memory layout a call is computed in."""
 
     def __init__(self, problem: Problem, batched: bool) -> None:
-        # PyTorch has a format for channels-last pictures and volumes, always with a batch
-        self._last = _FORMATS.get(problem.rank) if batched else None
+        self._rank = problem.rank
+        self._batched = batched
         # where sizes of 1 make both layouts the same memory, PyTorch goes by the strides
         self.told_apart = problem.in_channels > 1 and max(problem.input_size) > 1
+        _, channels, *taps = problem.weight_shape
+        self.weights_told_apart = channels > 1 and max(taps) > 1
 
-    def is_last(self, x: Tensor) -> bool:
-        """Whether the result for ``x`` is channels-last."""
-        if self._last is None or (self.told_apart and x.is_contiguous()):
+    def is_last(self, x: Tensor, weight: Tensor | None = None) -> bool:
+        """Whether the result for ``x`` and ``weight`` is channels-last."""
+        if not self._batched:
             return False
-        return strides_are_last(x.shape, x.stride())
-
-    def format(self, last: bool) -> torch.memory_format:
-        """PyTorch's name of a layout."""
-        return self._last if last and self._last else torch.contiguous_format
+        if self._rank == 1:
+            # PyTorch has no such format: only where channels would have to be copied apart
+            return not x.is_contiguous() and strides_are_last(x.shape, x.stride())
+        if _is_last(x, self.told_apart):
+            return True
+        return weight is not None and _is_last(weight, self.weights_told_apart)
 
     def placed(self, x: Tensor, last: bool) -> Tensor:
         """``x`` in that layout."""
-        return x.contiguous(memory_format=self.format(last))
+        if not last:
+            return x.contiguous()
+        if self._rank > 1:
+            return x.contiguous(memory_format=_FORMATS[self._rank])
+        if x.transpose(1, 2).is_contiguous():
+            return x
+        return torch.empty_strided(x.shape, strides(x.shape, last), dtype=x.dtype).copy_(x)
+
+
+def _is_last(tensor: Tensor, told_apart: bool) -> bool:
+    if told_apart and tensor.is_contiguous():
+        return False
+    return strides_are_last(tensor.shape, tensor.stride())
 
 
 class _Result:
@@ -162,19 +178,17 @@ class _Result:
         self._dtype = dtype
         self.bytes = prod(shape) * dtype.itemsize
         self.empty = partial(torch.empty, *shape, dtype=dtype, device="cpu")
-        self._strides: dict[torch.memory_format, tuple[int, ...]] = {}
+        self._strides = {last: strides(shape, last) for last in (False, True)}
 
-    def fresh(self, memory_format: torch.memory_format) -> Tensor:
+    def fresh(self, last: bool = False) -> Tensor:
         """Uninitialised memory; large results lie on pages that are warm from earlier ones."""
+        stride = self._strides[last]
         if self.bytes < memory.SMALLEST_KEPT:
-            return self.empty(memory_format=memory_format)
-        if memory_format not in self._strides:
-            like = torch.empty(self._shape, device="meta", memory_format=memory_format)
-            self._strides[memory_format] = like.stride()
+            return torch.empty_strided(self._shape, stride, dtype=self._dtype, device="cpu")
         pages = torch.from_numpy(memory.outputs.array((self.bytes,), np.uint8))
         # PyTorch restricts what may be done to views in place, so this is none
         y = torch.empty(0, dtype=self._dtype, device="cpu")
-        return y.set_(pages.untyped_storage(), 0, self._shape, self._strides[memory_format])
+        return y.set_(pages.untyped_storage(), 0, self._shape, stride)
 
     def of(self, array: Any) -> Tensor:
         """What the reference computed, as a tensor."""
@@ -208,3 +222,21 @@ def strides_are_last(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:
             return False
         least = strides[axis] * shape[axis]
     return True
+
+
+def strides(shape: Any, last: bool) -> tuple[Any, ...]:
+    """Strides of memory without gaps, channels behind the other axes or before them.
+
+    Sizes may be symbols.
+
+    >>> strides((2, 3, 4, 5), last=True)
+    (60, 1, 15, 3)
+    """
+    axes = range(len(shape))
+    order = [0, *axes[2:], 1] if last else axes
+    found, step = {}, 1
+    for axis in reversed(order):
+        found[axis] = step
+        # as PyTorch counts where there are no elements
+        step *= max(shape[axis], 1) if isinstance(shape[axis], int) else shape[axis]
+    return tuple(found[axis] for axis in axes)

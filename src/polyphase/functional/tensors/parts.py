@@ -37,7 +37,7 @@ class ComplexNative:
         )
         split = y.unflatten(1, (groups, 2, -1))
         result = torch.complex(*(split[:, :, part].reshape(self._shape) for part in (0, 1)))
-        return self._layouts.placed(result, self._layouts.is_last(x))
+        return self._layouts.placed(result, self._layouts.is_last(x, weight))
 
     # weights are not kept: they are taken apart in every call
     infer = __call__
