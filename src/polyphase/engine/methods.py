@@ -13,9 +13,12 @@ from types import ModuleType
 from typing import Any
 
 from polyphase.arithmetic.problem import Problem
+from polyphase.engine import minimal
 from polyphase.engine.channels import ChannelsTiling
 from polyphase.engine.channels_tables import ChannelsTables
 from polyphase.engine.kernels import channels, positions
+from polyphase.engine.kernels import minimal as minimal_kernel
+from polyphase.engine.minimal_tables import MinimalTables
 from polyphase.engine.positions import LONGEST_UNEVEN_WINDOW, PositionsTiling
 from polyphase.engine.positions_tables import PositionsTables
 from polyphase.engine.stencil import stencils, step_counts
@@ -95,6 +98,30 @@ def _refuse_positions(problem: Problem, target: Target) -> str | None:
     return None
 
 
+def _refuse_minimal(problem: Problem, target: Target) -> str | None:
+    reason = _refuse_taps(problem, target)
+    if reason:
+        return reason
+    if lies_last(problem.channels_last, problem.in_channels, problem.input_size) or lies_last(
+        problem.channels_last, problem.out_channels, problem.output_size
+    ):
+        return "its vectors run along positions, and channels lie closer"
+    axes = stencils(problem)
+    if max(axis.in_step for axis in axes) > 1:
+        return "it reads neighbouring inputs, and the stride skips some"
+    if not any(minimal.paired(axis) for axis in axes):
+        return "no two outputs next to each other in a phase share an input"
+    weave = 2 * axes[2].out_step
+    if weave > target.registers:
+        return f"weaving {weave} rows together takes more than {target.registers} vector registers"
+    if len(axes[2].offsets) > minimal.LONGEST_WINDOW:
+        return (
+            f"its products along the last axis are unrolled, and a window of "
+            f"{len(axes[2].offsets)} inputs is longer than {minimal.LONGEST_WINDOW}"
+        )
+    return None
+
+
 def _refuse_channels(problem: Problem, target: Target) -> str | None:
     return _refuse_taps(problem, target)
 
@@ -110,6 +137,7 @@ def _refuse_weights(problem: Problem, target: Target) -> str | None:
 METHODS = (
     Method("channels", _refuse_channels, ChannelsTiling, ChannelsTables, channels),
     Method("positions", _refuse_positions, PositionsTiling, PositionsTables, positions),
+    Method("minimal", _refuse_minimal, minimal.tiling, MinimalTables, minimal_kernel),
     Method("weights", _refuse_weights, WeightsTiling),
     Method("reference", lambda problem, target: None),
 )

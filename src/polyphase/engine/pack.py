@@ -4,7 +4,7 @@ A panel holds the biases of its row tile, then its weights by block of input cha
 channel, entry. The recipe is a list of runs that kernel ``gather`` follows.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -24,14 +24,15 @@ class Panel:
 
     ``channel`` is the first output channel. ``biases`` are output channels counted from there, one
     per bias of the panel; ``taps`` has a line per outer tap with the offset of each entry from the
-    weights of an input channel and ``channel``. Negative means 0. Panels that are alike share these
-    arrays, which is how a recipe knows them again.
+    weights of an input channel and ``channel``. Negative means 0. A line of two axes, ``(terms,
+    entries)``, stands for sums. Panels that are alike share these objects, which is how a recipe
+    knows them again.
     """
 
     target: int
     channel: int
     biases: Offsets
-    taps: Offsets
+    taps: Sequence[Offsets] | Offsets
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class Recipe:
         cin, cout = tiling.in_channels, tiling.out_channels
         self._entries: list[Offsets] = []
         self._length = 0
-        places: dict[tuple[int, int], list[int]] = {}
+        places: dict[tuple[int, int], list[tuple[int, int, int]]] = {}
         runs = []
         blocks = [(first, min(depth, cin - first)) for first in range(0, cin, depth)]
         for panel in panels:
@@ -73,25 +74,26 @@ class Recipe:
             if key not in places:
                 places[key] = [self._place(line) for line in (panel.biases, *panel.taps)]
             of_bias, *of_taps = places[key]
-            heads, width = len(panel.biases), panel.taps.shape[1]
+            heads = len(panel.biases)
             here = panel.channel * self.strides.out_channel
             for group in range(self.groups):
                 target = group * size + panel.target
-                runs.append((target, group * cout + panel.channel, of_bias, heads, 1, 1))
+                runs.append((target, group * cout + panel.channel, *of_bias, 1, 1))
                 target += heads
                 for first, count in blocks:
                     base = group * self.strides.group + first * self.strides.in_channel + here
                     for place in of_taps:
-                        runs.append((target, base, place, width, count, 0))
-                        target += width * count
+                        runs.append((target, base, *place, count, 0))
+                        target += place[1] * count
         self.runs: Table = np.array(runs, np.int64).reshape(-1, len(gather.RUN))
         self.entries: Table = np.concatenate([*self._entries, np.zeros(1, np.int64)])
 
-    def _place(self, line: Offsets) -> int:
-        """Append a line of entries and say where it begins."""
-        self._entries.append(line)
-        self._length += len(line)
-        return self._length - len(line)
+    def _place(self, line: Offsets) -> tuple[int, int, int]:
+        """Append a line of entries; where it begins, how many they are, and of how many terms."""
+        self._entries.append(line.ravel())
+        start = self._length
+        self._length += line.size
+        return start, line.shape[-1], line.shape[0] if line.ndim > 1 else 1
 
     @property
     def elements(self) -> int:

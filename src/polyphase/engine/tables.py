@@ -99,48 +99,60 @@ class Tables(ABC):
         lines: list[tuple[int, ...]] = []
         classes: list[tuple[int, int]] = []
         bases: dict[object, int] = {}
-        chunks = list(self._chunks())
+        sections = [(section, list(self._chunks(section))) for section in self.sections]
         for number, (origin, size) in enumerate(tiling.boxes(self.box)):
             key = (origin[1:], size)
-            rows = self.known("pack_rows", key)
-            if rows is None:
-                rows = self.append("pack_rows", key, self._packed_rows(origin, size))
+            if key not in bases:
                 bases[key] = len(classes)
                 classes += self.class_spans(origin, size)
-            width = tiling.axes[2]
-            first = origin[3] * width.in_step + width.offsets[0]
+            first = self.line_start(origin[3])
             place = sum(o * s for o, s in zip(origin, place_strides, strict=True))
-            for group in range(groups):
-                lines += [
-                    (
-                        origin[0] * xn + group * tiling.in_channels * xc,
-                        place + group * tiling.out_channels * yc,
-                        group * self.panel_size,
-                        number * groups + group,
-                        *rows,
-                        max(0, -first),
-                        max(0, width.input_size - first),
-                        bases[key],
-                        *chunk,
-                    )
-                    for chunk in chunks
-                ]
+            for part, (section, chunks) in enumerate(sections):
+                rows = self.known("pack_rows", (part, key))
+                if rows is None:
+                    packed = self.packed_rows(origin, size, section)
+                    rows = self.append("pack_rows", (part, key), packed)
+                for group in range(groups):
+                    lines += [
+                        (
+                            origin[0] * xn + group * tiling.in_channels * xc,
+                            place + group * tiling.out_channels * yc,
+                            group * self.panel_size,
+                            (number * len(sections) + part) * groups + group,
+                            *rows,
+                            max(0, -first),
+                            max(0, tiling.axes[2].input_size - first),
+                            bases[key],
+                            *chunk,
+                        )
+                        for chunk in chunks
+                    ]
         self.tasks = np.array(lines, np.int64).reshape(-1, len(driver.TASK))
         self.classes = np.array(classes, np.int64).reshape(-1, 2)
 
-    def _chunks(self) -> Iterator[tuple[int, int]]:
+    @property
+    def sections(self) -> list[range]:
+        """The row tiles that share a packed input."""
+        return [range(len(self.rows))]
+
+    def line_start(self, column: int) -> int:
+        """Where along the last axis the packed lines of a box begin that starts at ``column``."""
+        width = self.tiling.axes[2]
+        return column * width.in_step + width.offsets[0]
+
+    def _chunks(self, section: range) -> Iterator[tuple[int, int]]:
         """Row tiles split so that there are enough tasks, in steps of whole blocks."""
         tiling = self.tiling
-        blocks = -(-len(self.rows) // self.rows_per_block)
-        boxes = max(tiling.box_count(self.box), 1)
+        blocks = -(-len(section) // self.rows_per_block)
+        boxes = max(tiling.box_count(self.box) * len(self.sections), 1)
         work = self.multiply_adds // boxes
         wanted = min(-(-tasks() // boxes), max(work // SMALLEST_TASK, 1))
         if self.depth < tiling.in_channels:
-            resting = prod(self.box) * len(self.rows) * self.row_height * tiling.compute_size
+            resting = prod(self.box) * len(section) * self.row_height * tiling.compute_size
             wanted = max(wanted, -(-resting // RESTING_BYTES))
         step = -(-blocks // min(wanted, blocks)) * self.rows_per_block
-        for start in range(0, len(self.rows), step):
-            yield start, min(start + step, len(self.rows))
+        for start in range(section.start, section.stop, step):
+            yield start, min(start + step, section.stop)
 
     @property
     @abstractmethod
@@ -160,7 +172,7 @@ class Tables(ABC):
     def step_weights(self) -> int:
         """Weights that one input channel of one outer tap meets in a row tile."""
 
-    def _packed_rows(self, origin: Corner, size: Corner) -> Table:
+    def packed_rows(self, origin: Corner, size: Corner, section: range) -> Table:
         """Source and target of every packed row of a box, targets ascending."""
         packing, axes = self.packing, self.tiling.axes
         _, depth, height, _ = packing.grid.packed

@@ -43,8 +43,8 @@ PIECE = 128
 Record = dict[str, ir.Value]
 
 
-class Driver(ABC):
-    """Common frame of a kernel; subclasses pack the input and compute and store register tiles."""
+class Frame(ABC):
+    """Tasks and their packed input; subclasses pack it and compute what a task asks for."""
 
     # fields of a row and of a column of register tiles, and what else the context holds
     row_fields: Sequence[str]
@@ -52,32 +52,12 @@ class Driver(ABC):
     more_context: Sequence[str]
     more_tables: Sequence[str]
 
-    def __init__(
-        self,
-        dtype: str,
-        lanes: int,
-        sums: int,
-        panel_head: int,
-        weights: int,
-        *,
-        chain_step: int,
-        fetch_weights: bool,
-    ) -> None:
-        """``sums`` vectors a tile, ``panel_head`` biases a panel, ``weights`` a channel and tap.
-
-        ``chain_step`` products are added to a sum in one step.
-        """
-        self.fetch_weights = fetch_weights
-        self.chain_step = chain_step
+    def __init__(self, dtype: str, lanes: int) -> None:
         self.lanes = lanes
-        self.sums = sums
-        self.panel_head = panel_head
-        self.step_weights = weights
         self.module = ir.Module("kernel")
         self.e = Emitter(self.module, "run", ["context*"], lanes)
         self.storage = STORAGE[dtype]
         self.kind = ir.DoubleType() if dtype == "f64" else ir.FloatType()
-        self.aside = self.e.slot(ir.VectorType(self.kind, lanes), sums)
         self.slots = [*CONTEXT, *self.more_context]
         self.context = {
             name: self.e.load(self.e.arguments["context"], slot, I64)
@@ -92,25 +72,13 @@ class Driver(ABC):
         """Bring ``count`` channels of the input of a box, from ``start``, into the tile."""
 
     @abstractmethod
-    def biases(self, panel: ir.Value) -> list[ir.Value]:
-        """The sums before the first product."""
-
-    def open_tap(self, index: ir.Value) -> None:  # noqa: B027
-        """Whatever the steps of an outer tap need, given its line in the tap table."""
-
-    @abstractmethod
-    def step(self, a: ir.Value, b: ir.Value, sums: list[ir.Value]) -> None:
-        """Add one input channel of one outer tap to the sums, in place."""
-
-    @abstractmethod
-    def next_input(self, b: ir.Value) -> ir.Value:
-        """Where the next input channel lies in the tile."""
-
-    @abstractmethod
-    def store(
-        self, row: Record, column: Record, sums: list[ir.Value], y: ir.Value, spill: ir.Value
+    def block(
+        self, task: Record, tile: ir.Value, first: ir.Value, count: ir.Value, last: ir.Value
     ) -> None:
-        """Bring a finished register tile into the output; ``spill`` has room for the tile."""
+        """Every register tile of a task, over one block of input channels.
+
+        Between blocks the sums rest in scratch, in the order in which the tiles come.
+        """
 
     def build(self) -> str:
         """IR text of the kernel."""
@@ -138,20 +106,100 @@ class Driver(ABC):
             with e.when(e.builder.icmp_signed("!=", key, e.builder.load(packed, typ=I64))):
                 self.pack(task, tile, blocks.index, count)
                 e.builder.store(key, packed)
-            self._block(task, tile, blocks.index, count, last)
+            self.block(task, tile, blocks.index, count, last)
         e.builder.store(self.take("next"), following)
         e.builder.branch(head)
         e.builder.position_at_end(end)
         e.finish()
         return str(self.module)
 
-    def _block(
+    def take(self, counter: str) -> ir.Value:
+        """The counter's value, increased for the next thread that asks."""
+        where = self.e.at(self.e.arguments["context"], self.slots.index(counter), I64)
+        return self.e.builder.atomic_rmw("add", where, self.e.const(1), "monotonic")
+
+    def record(self, table: ir.Value, index: ir.Value, fields: Sequence[str]) -> Record:
+        """One line of a table."""
+        base = self.e.mul(index, len(fields))
+        return {name: self.e.load(table, self.e.add(base, i), I64) for i, name in enumerate(fields)}
+
+    def packed_line(self, task: Record, source: ir.Value, row: Record) -> Record:
+        """Start of a source line, its first element inside the input, and how many are inside."""
+        e = self.e
+        inside = e.builder.icmp_signed("!=", row["source"], e.const(OUTSIDE))
+        place = e.builder.select(inside, row["source"], e.const(0))
+        span = e.builder.sub(task["high"], task["low"])
+        return {
+            "line": e.at(source, place, self.storage),
+            "low": task["low"],
+            "count": e.builder.select(inside, span, e.const(0)),
+        }
+
+    def copy(self, source: ir.Value, target: ir.Value, count: ir.Value) -> None:
+        """``count`` stored elements from one place to another."""
+        e = self.e
+        whole = e.builder.and_(count, e.const(-self.lanes))
+        with e.loop(0, whole, self.lanes) as blocks:
+            vector = e.load_vector(source, blocks.index, self.storage)
+            e.store_vector(vector, target, blocks.index)
+        rest = e.builder.sub(count, whole)
+        with e.when(e.builder.icmp_signed(">", rest, e.const(0))):
+            mask = e.lanes_within(0, rest)
+            last = e.load_vector(source, whole, self.storage, mask)
+            e.store_vector(last, target, whole, mask)
+
+
+class Driver(Frame):
+    """Rows and columns of register tiles that go through outer taps and input channels."""
+
+    def __init__(
+        self,
+        dtype: str,
+        lanes: int,
+        sums: int,
+        panel_head: int,
+        weights: int,
+        *,
+        chain_step: int,
+        fetch_weights: bool,
+    ) -> None:
+        """``sums`` vectors a tile, ``panel_head`` biases a panel, ``weights`` a channel and tap.
+
+        ``chain_step`` products are added to a sum in one step.
+        """
+        super().__init__(dtype, lanes)
+        self.fetch_weights = fetch_weights
+        self.chain_step = chain_step
+        self.sums = sums
+        self.panel_head = panel_head
+        self.step_weights = weights
+        self.aside = self.e.slot(ir.VectorType(self.kind, lanes), sums)
+
+    @abstractmethod
+    def biases(self, panel: ir.Value) -> list[ir.Value]:
+        """The sums before the first product."""
+
+    def open_tap(self, index: ir.Value) -> None:
+        """Whatever the steps of an outer tap need, given its line in the tap table."""
+
+    @abstractmethod
+    def step(self, a: ir.Value, b: ir.Value, sums: list[ir.Value]) -> None:
+        """Add one input channel of one outer tap to the sums, in place."""
+
+    @abstractmethod
+    def next_input(self, b: ir.Value) -> ir.Value:
+        """Where the next input channel lies in the tile."""
+
+    @abstractmethod
+    def store(
+        self, row: Record, column: Record, sums: list[ir.Value], y: ir.Value, spill: ir.Value
+    ) -> None:
+        """Bring a finished register tile into the output; ``spill`` has room for the tile."""
+
+    def block(
         self, task: Record, tile: ir.Value, first: ir.Value, count: ir.Value, last: ir.Value
     ) -> None:
-        """Every register tile of a task, over one block of input channels.
-
-        Between blocks the sums rest in scratch, in the order in which the tiles come.
-        """
+        """Every register tile of a task: its sums stay in registers through a whole block."""
         e, c = self.e, self.context
         spill = e.at(tile, c["tile_size"], self.kind)
         size = self.sums * self.lanes
@@ -259,25 +307,3 @@ class Driver(ABC):
 
     def _rested(self, where: ir.Value) -> list[ir.Value]:
         return [self.e.load_vector(where, i * self.lanes, self.kind) for i in range(self.sums)]
-
-    def take(self, counter: str) -> ir.Value:
-        """The counter's value, increased for the next thread that asks."""
-        where = self.e.at(self.e.arguments["context"], self.slots.index(counter), I64)
-        return self.e.builder.atomic_rmw("add", where, self.e.const(1), "monotonic")
-
-    def record(self, table: ir.Value, index: ir.Value, fields: Sequence[str]) -> Record:
-        """One line of a table."""
-        base = self.e.mul(index, len(fields))
-        return {name: self.e.load(table, self.e.add(base, i), I64) for i, name in enumerate(fields)}
-
-    def packed_line(self, task: Record, source: ir.Value, row: Record) -> Record:
-        """Start of a source line, its first element inside the input, and how many are inside."""
-        e = self.e
-        inside = e.builder.icmp_signed("!=", row["source"], e.const(OUTSIDE))
-        place = e.builder.select(inside, row["source"], e.const(0))
-        span = e.builder.sub(task["high"], task["low"])
-        return {
-            "line": e.at(source, place, self.storage),
-            "low": task["low"],
-            "count": e.builder.select(inside, span, e.const(0)),
-        }

@@ -1,7 +1,7 @@
 """Kernel ``gather``: weights and biases from their arrays into the panels that a method reads.
 
-A run writes ``channels`` lines of entries; entry ``e`` of line ``i`` is
-``source[base + i*channel_stride + offset[e]]``, or 0 where the offset is negative.
+A run writes ``channels`` lines of entries; entry ``e`` of line ``i`` is the sum over ``terms`` of
+``source[base + i*channel_stride + offset[term][e]]``, where a negative offset stands for 0.
 """
 
 from llvmlite import ir
@@ -10,7 +10,7 @@ from polyphase.engine.emit import I64, POINTER, STORAGE, Emitter
 from polyphase.engine.target import Target
 
 CONTEXT = "weights biases panels next runs run_count entries channel_stride".split()
-RUN = "target base entry_start entry_count channels from_bias".split()
+RUN = "target base entry_start entry_count terms channels from_bias".split()
 
 
 def build(dtype: str, target: Target) -> str:
@@ -42,12 +42,19 @@ def build(dtype: str, target: Target) -> str:
         line = e.at(source, e.mul(channels.index, c["channel_stride"]), storage)
         out = e.at(target_line, e.mul(channels.index, run["entry_count"]), kind)
         with e.loop(0, run["entry_count"]) as entries:
-            offset = e.load(offsets, entries.index, I64)
-            missing = e.builder.icmp_signed("<", offset, e.const(0))
-            # the load must be legal also where its value is thrown away
-            safe = e.builder.select(missing, e.const(0), offset)
-            value = e.widen_scalar(e.load(line, safe, storage), kind)
-            e.store(e.builder.select(missing, ir.Constant(kind, 0.0), value), out, entries.index)
+
+            def term(number: ir.Value, entry: ir.Value = entries.index) -> ir.Value:
+                place = e.add(e.mul(number, run["entry_count"]), entry)
+                offset = e.load(offsets, place, I64)
+                missing = e.builder.icmp_signed("<", offset, e.const(0))
+                # the load must be legal also where its value is thrown away
+                safe = e.builder.select(missing, e.const(0), offset)
+                value = e.widen_scalar(e.load(line, safe, storage), kind)
+                return e.builder.select(missing, ir.Constant(kind, 0.0), value)
+
+            with e.loop(1, run["terms"], carried=[term(e.const(0))]) as terms:
+                terms.carry([e.builder.fadd(terms.values[0], term(terms.index))])
+            e.store(terms.results[0], out, entries.index)
     e.builder.branch(head)
     e.builder.position_at_end(end)
     e.finish()

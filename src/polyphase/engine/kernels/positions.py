@@ -262,13 +262,4 @@ class Positions(Driver):
                 segment = self.record(c["segments"], segments.index, SEGMENT)
                 start = e.at(source, segment["source"], self.storage)
                 out = e.at(line, segment["y"], self.storage)
-                whole = e.builder.and_(segment["count"], e.const(-self.lanes))
-                with e.loop(0, whole, self.lanes) as blocks:
-                    e.store_vector(
-                        e.load_vector(start, blocks.index, self.storage), out, blocks.index
-                    )
-                rest = e.builder.sub(segment["count"], whole)
-                with e.when(e.builder.icmp_signed(">", rest, e.const(0))):
-                    mask = e.lanes_within(0, rest)
-                    last = e.load_vector(start, whole, self.storage, mask)
-                    e.store_vector(last, out, whole, mask)
+                self.copy(start, out, segment["count"])

@@ -1,0 +1,322 @@
+"""Method ``minimal``: minimal filtering, vectors along positions, weights broadcast.
+
+A cell stands for one or two neighbouring positions of each axis. The input of a box of cells is
+packed into planes, one per form that the products of the axes read: forms of the outer axes combine
+whole rows, forms of the last axis the elements of a row. Each product is then a matrix product over
+the input channels, held in registers; where it ends, it is added to the totals of the register
+tile, which lie in the first-level cache. When all products are done, the totals are woven together
+and stored.
+"""
+
+from dataclasses import dataclass
+
+from llvmlite import ir
+
+from polyphase.engine.kernels.driver import Frame, Record
+from polyphase.engine.kernels.positions import SEGMENT
+from polyphase.engine.target import Target
+
+ROW = "weights y tap_start tap_stop class valid".split()
+TAP = "tile outputs".split()
+# for each combination of outer outputs: whether a column is whole, and its segments otherwise
+COLUMN = "tile y".split()
+STORED = "whole segment_start segment_stop".split()
+# products that are added one after another before they join the totals
+LONGEST_CHAIN = 256
+# the packed input is fetched this many channels before it is read
+CHANNELS_AHEAD = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A product of the last axis: its plane, the phases it serves, the positions it is added to.
+
+    With ``negative`` it is subtracted.
+    """
+
+    plane: int
+    phases: tuple[int, ...]
+    outputs: tuple[int, ...]
+    negative: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What the machine code depends on.
+
+    A register tile has ``channels`` output channels by ``vectors`` of cells. ``phases`` and
+    ``together`` are those of the last axis; ``steps`` are its products, ``forms`` what the planes
+    hold: element ``together*cell + plus`` less element ``together*cell + minus``, both counted from
+    the first that any form reads. ``pairs`` outer axes have cells of two positions.
+    """
+
+    dtype: str
+    channels: int
+    vectors: int
+    phases: int
+    together: int
+    steps: tuple[Step, ...]
+    forms: tuple[tuple[int, int | None], ...]
+    pairs: int
+
+    @property
+    def weave(self) -> int:
+        """Neighbouring outputs of the last axis that belong to a cell."""
+        return self.phases * self.together
+
+    @property
+    def outputs(self) -> int:
+        """Combinations of outer positions in a cell."""
+        return 1 << self.pairs
+
+    @property
+    def totals(self) -> int:
+        """Vectors of a register tile's totals."""
+        return self.outputs * self.channels * self.weave * self.vectors
+
+    @property
+    def step_weights(self) -> int:
+        """Weights that one input channel of one outer product meets."""
+        return self.channels * sum(len(step.phases) for step in self.steps)
+
+    @property
+    def most_sums(self) -> int:
+        """Vectors of sums that are in registers at once."""
+        return self.channels * self.vectors * max((len(s.phases) for s in self.steps), default=1)
+
+    def name(self, target: Target) -> str:
+        """Kernel name: type, method, tile, target."""
+        tile = f"{self.channels}x{self.weave}x{self.vectors}"
+        return f"{self.dtype}_minimal_{tile}_{self.pairs + self.together - 1}d_{target.name}"
+
+
+def build(shape: Shape, target: Target) -> str:
+    """IR of the kernel."""
+    assert shape.most_sums + shape.vectors < target.registers, shape
+    assert shape.together in (1, 2), shape
+    assert shape.pairs in (0, 1, 2), shape
+    return Minimal(shape, target.lanes(shape.dtype)).build()
+
+
+class Minimal(Frame):
+    """Builder of the method."""
+
+    row_fields = ROW
+    more_context = ("segments", "tile_plane", "y_channel", "rest_step", "y_outer0", "y_outer1")
+    more_tables = ("segments",)
+
+    def __init__(self, shape: Shape, lanes: int) -> None:
+        self.column_fields = (*COLUMN, *(f"{n}{j}" for j in range(shape.outputs) for n in STORED))
+        # a packed row is the sum and difference of so many rows of the input
+        self.pack_fields = ("target", *(f"source{i}" for i in range(shape.outputs)))
+        super().__init__(shape.dtype, lanes)
+        self.shape = shape
+        # a channel of a register tile, woven
+        self.spill = self.e.slot(ir.VectorType(self.storage, lanes), shape.weave * shape.vectors)
+
+    # packing
+
+    def pack(self, task: Record, tile: ir.Value, start: ir.Value, count: ir.Value) -> None:
+        """Every form of the input of a box, with zeros beyond the borders."""
+        e, c = self.e, self.context
+        x = e.at(c["x"], e.add(task["x"], e.mul(start, c["x_channel"])), self.storage)
+        with e.loop(0, count) as channels:
+            source = e.at(x, e.mul(channels.index, c["x_channel"]), self.storage)
+            target = e.at(tile, e.mul(channels.index, c["tile_channel"]), self.kind)
+            with e.loop(task["pack_start"], task["pack_stop"]) as rows:
+                row = self.record(c["pack_rows"], rows.index, self.pack_fields)
+                lines = [
+                    self.packed_line(task, source, {"source": row[f"source{i}"]})
+                    for i in range(self.shape.outputs)
+                ]
+                out = e.at(target, row["target"], self.kind)
+                with e.loop(0, c["tile_width"], self.lanes) as blocks:
+                    self._pack_cells(lines, out, blocks.index)
+
+    def _pack_cells(self, lines: list[Record], out: ir.Value, at: ir.Value) -> None:
+        """One vector of cells of each plane."""
+        e, together = self.e, self.shape.together
+        read = [offset for form in self.shape.forms for offset in form if offset is not None]
+        raw: list[ir.Value] = []
+        for first in range(0, max(read, default=-1) + 1, together):
+            vectors = [
+                self._combined(lines, e.add(e.mul(at, together), first + part * self.lanes))
+                for part in range(together)
+            ]
+            raw += e.deinterleave(vectors)
+        for plane, (plus, minus) in enumerate(self.shape.forms):
+            value = raw[plus] if minus is None else e.builder.fsub(raw[plus], raw[minus])
+            e.store_vector(value, out, e.add(at, e.mul(self.context["tile_plane"], plane)))
+
+    def _combined(self, lines: list[Record], first: ir.Value) -> ir.Value:
+        """A vector of the first half of the lines, less that of the other half, if there is one."""
+        e = self.e
+        if len(lines) > 1:
+            half = len(lines) // 2
+            plus = self._combined(lines[:half], first)
+            # most forms read one row of an axis only
+            counts = e.const(0)
+            for line in lines[half:]:
+                counts = e.builder.or_(counts, line["count"])
+            none = e.builder.icmp_signed("==", counts, e.const(0))
+            minus = lambda: [e.builder.fsub(plus, self._combined(lines[half:], first))]  # noqa: E731
+            return e.either(none, lambda: [plus], minus)[0]
+        (line,) = lines
+        mask = e.lanes_within(e.builder.sub(first, line["low"]), line["count"])
+        return e.widen(e.load_vector(line["line"], first, self.storage, mask), self.kind)
+
+    # arithmetic
+
+    def block(
+        self, task: Record, tile: ir.Value, first: ir.Value, count: ir.Value, last: ir.Value
+    ) -> None:
+        """Every register tile of a task: all products of an outer one, then the next outer one."""
+        e, c, shape = self.e, self.context, self.shape
+        fresh = e.builder.icmp_signed("==", first, e.const(0))
+        y = e.at(c["y"], task["y"], self.storage)
+        panels = e.at(c["weights"], task["weights"], self.kind)
+        totals = e.at(tile, c["tile_size"], self.kind)
+        with e.loop(task["row_start"], task["row_stop"], carried=[totals]) as rows:
+            row = self.record(c["rows"], rows.index, ROW)
+            span = self.record(
+                c["classes"], e.add(task["class_base"], row["class"]), ("start", "stop")
+            )
+            panel = e.at(panels, row["weights"], self.kind)
+            taps = e.builder.sub(row["tap_stop"], row["tap_start"])
+            skipped = e.mul(e.mul(first, taps), shape.step_weights)
+            weights = e.at(panel, e.add(skipped, shape.channels), self.kind)
+            y_row = e.at(y, row["y"], self.storage)
+            with e.loop(span["start"], span["stop"], carried=rows.values) as columns:
+                column = self.record(c["columns"], columns.index, self.column_fields)
+                here = columns.values[0]
+                with e.when(fresh):
+                    self._open(panel, here)
+                source = e.at(tile, column["tile"], self.kind)
+                self._multiply(row, weights, source, count, here)
+                with e.when(last):
+                    self._store(row, column, here, y_row)
+                columns.carry([e.at(here, c["rest_step"], self.kind)])
+            rows.carry(columns.results)
+
+    def _open(self, panel: ir.Value, totals: ir.Value) -> None:
+        """The totals before the first product: the bias of each channel."""
+        e, shape = self.e, self.shape
+        size = shape.weave * shape.vectors
+        with e.loop(0, shape.channels) as channels:
+            bias = e.splat(e.load(panel, channels.index, self.kind))
+            for j in range(shape.outputs):
+                place = e.add(channels.index, j * shape.channels)
+                line = e.at(totals, e.mul(place, size * self.lanes), self.kind)
+                for v in range(size):
+                    e.store_vector(bias, line, v * self.lanes)
+
+    def _multiply(
+        self, row: Record, weights: ir.Value, source: ir.Value, count: ir.Value, totals: ir.Value
+    ) -> None:
+        """Add all products of one block of input channels to the totals, in a fixed order."""
+        e, c, shape = self.e, self.context, self.shape
+        with e.loop(row["tap_start"], row["tap_stop"], carried=[weights]) as taps:
+            tap = self.record(c["taps"], taps.index, TAP)
+            base = e.at(source, tap["tile"], self.kind)
+            factors = taps.values[0]
+            for step in shape.steps:
+                plane = e.at(base, e.mul(c["tile_plane"], step.plane), self.kind)
+                factors = self._product(step, factors, plane, count, tap["outputs"], totals)
+            taps.carry([factors])
+
+    def _product(
+        self,
+        step: Step,
+        weights: ir.Value,
+        plane: ir.Value,
+        count: ir.Value,
+        outputs: ir.Value,
+        totals: ir.Value,
+    ) -> ir.Value:
+        """One matrix product over the channels of a block; returns where the next weights begin."""
+        e, b, shape = self.e, self.e.builder, self.shape
+        width = shape.channels * len(step.phases)
+        zero = ir.Constant(ir.VectorType(self.kind, self.lanes), None)
+        with e.loop(0, count, LONGEST_CHAIN, carried=[weights, plane]) as pieces:
+            left = b.sub(count, pieces.index)
+            most = e.const(LONGEST_CHAIN)
+            length = b.select(b.icmp_signed("<", left, most), left, most)
+            start = [*pieces.values, *[zero] * (width * shape.vectors)]
+            with e.loop(0, length, carried=start) as channels:
+                a, x, *sums = channels.values
+                inputs = [e.load_vector(x, v * self.lanes, self.kind) for v in range(shape.vectors)]
+                for i in range(width):
+                    factor = e.splat(e.load(a, i, self.kind))
+                    for v, value in enumerate(inputs):
+                        at = i * shape.vectors + v
+                        sums[at] = e.fma(factor, value, sums[at])
+                x = e.at(x, self.context["tile_channel"], self.kind)
+                channels.carry([e.at(a, width, self.kind), x, *sums])
+            a, x, *sums = channels.results
+            self._add(step, sums, outputs, totals)
+            pieces.carry([a, x])
+        return pieces.results[0]
+
+    def _add(self, step: Step, sums: list[ir.Value], outputs: ir.Value, totals: ir.Value) -> None:
+        """Add a product to the totals of every outer output that ``outputs`` has a bit for."""
+        e, b, shape = self.e, self.e.builder, self.shape
+        combine = b.fsub if step.negative else b.fadd
+        for j in range(shape.outputs):
+            bit = b.and_(outputs, e.const(1 << j))
+            with e.when(b.icmp_signed("!=", bit, e.const(0))):
+                for i, value in enumerate(sums):
+                    rest, v = divmod(i, shape.vectors)
+                    channel, number = divmod(rest, len(step.phases))
+                    for position in step.outputs:
+                        line = (j * shape.channels + channel) * shape.weave
+                        line += position * shape.phases + step.phases[number]
+                        at = (line * shape.vectors + v) * self.lanes
+                        e.store_vector(
+                            combine(e.load_vector(totals, at, self.kind), value), totals, at
+                        )
+
+    # storing
+
+    def _store(self, row: Record, column: Record, totals: ir.Value, y: ir.Value) -> None:
+        """Weave phases and positions of the last axis together and write what is valid."""
+        e, c, shape = self.e, self.context, self.shape
+        size = shape.weave * shape.vectors * self.lanes
+        for j in range(shape.outputs):
+            place = column["y"]
+            for axis in range(shape.pairs):
+                if j >> axis & 1:
+                    place = e.add(place, c[f"y_outer{axis}"])
+            out = e.at(y, place, self.storage)
+            start, stop = column[f"segment_start{j}"], column[f"segment_stop{j}"]
+            whole = e.builder.icmp_signed("!=", column[f"whole{j}"], e.const(0))
+            used = e.builder.or_(whole, e.builder.icmp_signed("<", start, stop))
+            with e.when(used), e.loop(0, row["valid"]) as channels:
+                line = e.at(out, e.mul(channels.index, c["y_channel"]), self.storage)
+                first = e.mul(e.add(channels.index, j * shape.channels), size)
+                sums = e.at(totals, first, self.kind)
+                with e.builder.if_else(whole) as (direct, indirect):
+                    with direct:
+                        self._weave(sums, line)
+                    with indirect:
+                        self._weave(sums, self.spill)
+                        self._copy_segments(start, stop, line)
+
+    def _weave(self, sums: ir.Value, out: ir.Value) -> None:
+        """The totals of a channel in the order of the output."""
+        e, shape = self.e, self.shape
+        for v in range(shape.vectors):
+            vectors = [
+                e.load_vector(sums, (i * shape.vectors + v) * self.lanes, self.kind)
+                for i in range(shape.weave)
+            ]
+            for part, value in enumerate(e.interleave(vectors)):
+                at = (v * shape.weave + part) * self.lanes
+                e.store_vector(e.narrow(value, self.storage), out, at)
+
+    def _copy_segments(self, start: ir.Value, stop: ir.Value, line: ir.Value) -> None:
+        """The valid pieces of a channel's outputs, from the spill."""
+        e = self.e
+        with e.loop(start, stop) as segments:
+            segment = self.record(self.context["segments"], segments.index, SEGMENT)
+            source = e.at(self.spill, segment["source"], self.storage)
+            self.copy(source, e.at(line, segment["y"], self.storage), segment["count"])
