@@ -1,6 +1,7 @@
 """The functions on tensors: straight to the engine where nobody else takes part in the call."""
 
 import importlib
+import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch.overrides import handle_torch_function, has_torch_function
 
 from polyphase.errors import GeometryError
 from polyphase.functional.arguments import check_axes, hashable, read
-from polyphase.functional.tensors import derivatives, elsewhere
+from polyphase.functional.tensors import derivatives, elsewhere, exported
 from polyphase.functional.tensors.derivatives import (
     differentiable,
     plain,
@@ -30,6 +31,7 @@ _RECORD = {
     "conv": recorder(derivatives.Conv),
 }
 _ELSEWHERE = {"conv_transpose": elsewhere.conv_transpose, "conv": elsewhere.conv}
+_EXPORTED = {"conv_transpose": exported.conv_transpose, "conv": elsewhere.conv}
 _PARAMETERS = ("stride", "padding", "output_padding", "dilation", "groups")
 _NO_PARAMETER = ("output_padding", "conv")
 # devices of the registered operators; tensors on meta have no values
@@ -109,9 +111,18 @@ def _watched(
     if not is_dynamo_compiling() and any(isinstance(op, Tensor) for op in s.output_padding):
         # torch.jit.trace keeps sizes as tensors, and these become constants as in PyTorch's layers
         s = s._replace(output_padding=tuple(int(op) for op in s.output_padding))
+    if _is_exporting_to_onnx():
+        # a node of ours would mean nothing there
+        return _EXPORTED[operator](input, weight, bias, s)
     if input.device.type in _OURS:
         return registered(operator, input, weight, bias, s)
     return _ELSEWHERE[operator](input, weight, bias, s)
+
+
+def _is_exporting_to_onnx() -> bool:
+    # PyTorch imports the module when it is used
+    module = None if is_dynamo_compiling() else sys.modules.get("torch.onnx")
+    return module is not None and module.is_in_onnx_export()
 
 
 def are_symbols(values: Iterable[Any]) -> bool:

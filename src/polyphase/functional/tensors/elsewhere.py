@@ -27,7 +27,7 @@ def conv_transpose(x: Tensor, w: Tensor, b: Tensor | None, s: Spatial) -> Tensor
     whole = torch.ops.aten.convolution(
         x, w, None, s.stride, [0] * len(crops), s.dilation, True, [0] * len(crops), s.groups
     )
-    y = _padded(whole, [(-begin, -end) for begin, end in crops])
+    y = padded(whole, [(-begin, -end) for begin, end in crops])
     return y if b is None else y + b.reshape(-1, *(1,) * len(crops))
 
 
@@ -37,7 +37,7 @@ def conv(y: Tensor, w: Tensor, b: Tensor | None, s: Spatial) -> Tensor:
         return conv(y[None], w, b, s)[0]
     begins = [begin for begin, _ in s.padding]
     if any(begin != end or begin < 0 for begin, end in s.padding):
-        y = _padded(y, s.padding)
+        y = padded(y, s.padding)
         begins = [0] * len(begins)
     none = [0] * len(begins)
     return torch.ops.aten.convolution(y, w, b, s.stride, begins, s.dilation, False, none, s.groups)
@@ -50,7 +50,7 @@ def weight_grad(x: Tensor, y: Tensor, kernel_size: tuple[int, ...], s: Spatial) 
         x, y = x[None], y[None]
     w = x.new_empty(x.shape[1], y.shape[1] // s.groups, *kernel_size)
     none = [0] * rank
-    y = _padded(y, s.padding)
+    y = padded(y, s.padding)
     mask = [False, True, False]
     _, gradient, _ = torch.ops.aten.convolution_backward(
         x, y, w, None, s.stride, none, s.dilation, False, none, s.groups, mask
@@ -58,7 +58,7 @@ def weight_grad(x: Tensor, y: Tensor, kernel_size: tuple[int, ...], s: Spatial) 
     return gradient
 
 
-def _padded(tensor: Tensor, pads: Iterable[tuple[int, int]]) -> Tensor:
+def padded(tensor: Tensor, pads: Iterable[tuple[int, int]]) -> Tensor:
     """With zeros added where padding is positive, and positions removed where it is negative."""
     pairs = tuple(pads)
     # PyTorch lists the last axis first
