@@ -48,6 +48,8 @@ class Product:
 def products(offsets: Sequence[int], together: int) -> tuple[Product, ...]:
     """The products that make ``together`` neighbouring positions of a phase, one or two.
 
+    One that serves two positions comes before the two that serve one of them each.
+
     >>> len(products([-1, 0], 1)), len(products([-1, 0], 2)), len(products([0], 2))
     (2, 3, 2)
     """
@@ -59,8 +61,8 @@ def products(offsets: Sequence[int], together: int) -> tuple[Product, ...]:
         if together == 2 and order and offsets[order[0]] == first + 1:
             other, *order = order
             found += [
-                Product(Form(first, first + 1), (tap,), (0,)),
                 Product(Form(first + 1), (tap, other), (0, 1)),
+                Product(Form(first, first + 1), (tap,), (0,)),
                 Product(Form(first + 2, first + 1), (other,), (1,)),
             ]
         else:

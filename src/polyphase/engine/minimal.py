@@ -140,9 +140,12 @@ class MinimalTiling(Tiling):
         return len(self.forms) * max(len(d.forms) * len(h.forms) for d, h in self.outer)
 
     def packing(self, box: Corner, spread: bool = False) -> Packing:
-        """Cells that the input of a box takes: no plane has a border."""
-        plane = -(-(prod(box) + self.lanes) // self.lanes) * self.lanes
-        return Packing(Grid(box, box), box[3], plane, odd_lines(self.planes * plane))
+        """Cells that the input of a box takes: no plane has a border.
+
+        The channels of a plane lie side by side, since a product goes through them.
+        """
+        plane = odd_lines(prod(box) + self.lanes)
+        return Packing(Grid(box, box), box[3], plane, self.planes * plane)
 
     # choosing
 

@@ -43,7 +43,8 @@ class MinimalTables(Tables):
             self.depth * self.packing.channel + self.pattern.width + tiling.lanes,
             totals,
             segments=self.joined("segments", 3),
-            tile_plane=self.packing.plane,
+            tile_plane=self.plane_size,
+            tile_channel=self.packing.plane,
             y_channel=self.y_strides[1],
             rest_step=totals if self.depth < tiling.in_channels else 0,
             **{f"y_outer{i}": stride for i, stride in enumerate(outer)},
@@ -53,6 +54,11 @@ class MinimalTables(Tables):
     def planes(self) -> int:
         """Planes of a packed channel."""
         return self.tiling.planes
+
+    @property
+    def plane_size(self) -> int:
+        """Cells of a plane: those of all channels packed at a time."""
+        return self.depth * self.packing.plane
 
     @property
     def cell(self) -> int:
@@ -100,7 +106,7 @@ class MinimalTables(Tables):
                     for j in range(self.shape.outputs)
                     if all(j >> i & 1 in pair[axis].outputs for i, axis in enumerate(tiling.pairs))
                 )
-                taps.append((plane * self.packing.plane, bits))
+                taps.append((plane * self.plane_size, bits))
             self.tap_spans.append((start, len(taps)))
         self.taps = np.array(taps, np.int64).reshape(-1, len(kernel.TAP))
 
@@ -194,7 +200,7 @@ class MinimalTables(Tables):
         cells = ((n * size[1] + d) * size[2] + h) * size[3]
         tables = []
         for number, forms in enumerate(product(depths.forms, heights.forms)):
-            columns = [cells + number * len(tiling.forms) * self.packing.plane]
+            columns = [cells + number * len(tiling.forms) * self.plane_size]
             for chosen in product(*(self._choices_of(axis, f) for axis, f in enumerate(forms))):
                 source, inside = along, np.ones(len(n), bool)
                 for axis, offset, index, stride in zip(

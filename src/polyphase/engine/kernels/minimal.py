@@ -21,8 +21,9 @@ TAP = "tile outputs".split()
 # for each combination of outer outputs: whether a column is whole, and its segments otherwise
 COLUMN = "tile y".split()
 STORED = "whole segment_start segment_stop".split()
-# products that are added one after another before they join the totals
-LONGEST_CHAIN = 256
+# input channels that are added one after another before their sum joins the totals; with what
+# serves two positions a sum has twice as many products
+LONGEST_CHAIN = 128
 # the packed input is fetched this many channels before it is read
 CHANNELS_AHEAD = 2
 
@@ -31,7 +32,8 @@ CHANNELS_AHEAD = 2
 class Step:
     """A product of the last axis: its plane, the phases it serves, the positions it is added to.
 
-    With ``negative`` it is subtracted.
+    With ``negative`` it is subtracted. What serves both positions of a cell is kept, so that the
+    next two steps begin with it, each for one of them.
     """
 
     plane: int
@@ -111,6 +113,8 @@ class Minimal(Frame):
         self.pack_fields = ("target", *(f"source{i}" for i in range(shape.outputs)))
         super().__init__(shape.dtype, lanes)
         self.shape = shape
+        # what serves two positions
+        self.kept = self.e.slot(ir.VectorType(self.kind, lanes), shape.most_sums)
         # a channel of a register tile, woven
         self.spill = self.e.slot(ir.VectorType(self.storage, lanes), shape.weave * shape.vectors)
 
@@ -214,66 +218,75 @@ class Minimal(Frame):
         self, row: Record, weights: ir.Value, source: ir.Value, count: ir.Value, totals: ir.Value
     ) -> None:
         """Add all products of one block of input channels to the totals, in a fixed order."""
-        e, c, shape = self.e, self.context, self.shape
+        e, c, b, shape = self.e, self.context, self.e.builder, self.shape
         with e.loop(row["tap_start"], row["tap_stop"], carried=[weights]) as taps:
             tap = self.record(c["taps"], taps.index, TAP)
             base = e.at(source, tap["tile"], self.kind)
-            factors = taps.values[0]
-            for step in shape.steps:
-                plane = e.at(base, e.mul(c["tile_plane"], step.plane), self.kind)
-                factors = self._product(step, factors, plane, count, tap["outputs"], totals)
-            taps.carry([factors])
+            with e.loop(0, count, LONGEST_CHAIN) as pieces:
+                left, most = b.sub(count, pieces.index), e.const(LONGEST_CHAIN)
+                length = b.select(b.icmp_signed("<", left, most), left, most)
+                piece = e.at(base, e.mul(c["tile_channel"], pieces.index), self.kind)
+                before = 0
+                sums: list[ir.Value] = []
+                for number, step in enumerate(shape.steps):
+                    width = shape.channels * len(step.phases)
+                    skipped = e.add(e.mul(count, before), e.mul(pieces.index, width))
+                    factors = e.at(taps.values[0], skipped, self.kind)
+                    plane = e.at(piece, e.mul(c["tile_plane"], step.plane), self.kind)
+                    sums = self._product(step, factors, plane, length, self._begun(number, sums))
+                    if len(step.outputs) > 1:
+                        for i, value in enumerate(sums):
+                            e.store_vector(value, self.kept, i * self.lanes)
+                    else:
+                        self._add(step, sums, tap["outputs"], totals)
+                    before += width
+            taps.carry([e.at(taps.values[0], e.mul(count, shape.step_weights), self.kind)])
+
+    def _begun(self, number: int, sums: list[ir.Value]) -> list[ir.Value]:
+        """The sums that a step begins with: nothing, or what the step for two positions left."""
+        steps = self.shape.steps
+        count = self.shape.channels * len(steps[number].phases) * self.shape.vectors
+        if number > 0 and len(steps[number - 1].outputs) > 1:
+            return sums
+        if number > 1 and len(steps[number - 2].outputs) > 1:
+            return [self.e.load_vector(self.kept, i * self.lanes, self.kind) for i in range(count)]
+        return [ir.Constant(ir.VectorType(self.kind, self.lanes), None)] * count
 
     def _product(
-        self,
-        step: Step,
-        weights: ir.Value,
-        plane: ir.Value,
-        count: ir.Value,
-        outputs: ir.Value,
-        totals: ir.Value,
-    ) -> ir.Value:
-        """One matrix product over the channels of a block; returns where the next weights begin."""
-        e, b, shape = self.e, self.e.builder, self.shape
+        self, step: Step, weights: ir.Value, plane: ir.Value, count: ir.Value, sums: list[ir.Value]
+    ) -> list[ir.Value]:
+        """Add one matrix product over some input channels to the sums."""
+        e, shape = self.e, self.shape
         width = shape.channels * len(step.phases)
-        zero = ir.Constant(ir.VectorType(self.kind, self.lanes), None)
-        with e.loop(0, count, LONGEST_CHAIN, carried=[weights, plane]) as pieces:
-            left = b.sub(count, pieces.index)
-            most = e.const(LONGEST_CHAIN)
-            length = b.select(b.icmp_signed("<", left, most), left, most)
-            start = [*pieces.values, *[zero] * (width * shape.vectors)]
-            with e.loop(0, length, carried=start) as channels:
-                a, x, *sums = channels.values
-                inputs = [e.load_vector(x, v * self.lanes, self.kind) for v in range(shape.vectors)]
-                for i in range(width):
-                    factor = e.splat(e.load(a, i, self.kind))
-                    for v, value in enumerate(inputs):
-                        at = i * shape.vectors + v
-                        sums[at] = e.fma(factor, value, sums[at])
-                x = e.at(x, self.context["tile_channel"], self.kind)
-                channels.carry([e.at(a, width, self.kind), x, *sums])
-            a, x, *sums = channels.results
-            self._add(step, sums, outputs, totals)
-            pieces.carry([a, x])
-        return pieces.results[0]
+        with e.loop(0, count, carried=[weights, plane, *sums]) as channels:
+            a, x, *sums = channels.values
+            inputs = [e.load_vector(x, v * self.lanes, self.kind) for v in range(shape.vectors)]
+            if step.negative:
+                inputs = [e.builder.fneg(value) for value in inputs]
+            for i in range(width):
+                factor = e.splat(e.load(a, i, self.kind))
+                for v, value in enumerate(inputs):
+                    at = i * shape.vectors + v
+                    sums[at] = e.fma(factor, value, sums[at])
+            x = e.at(x, self.context["tile_channel"], self.kind)
+            channels.carry([e.at(a, width, self.kind), x, *sums])
+        return channels.results[2:]
 
     def _add(self, step: Step, sums: list[ir.Value], outputs: ir.Value, totals: ir.Value) -> None:
-        """Add a product to the totals of every outer output that ``outputs`` has a bit for."""
+        """Add sums to the totals of every outer output that ``outputs`` has a bit for."""
         e, b, shape = self.e, self.e.builder, self.shape
-        combine = b.fsub if step.negative else b.fadd
-        for j in range(shape.outputs):
-            bit = b.and_(outputs, e.const(1 << j))
+        (position,) = step.outputs
+        each = shape.channels * shape.weave * shape.vectors * self.lanes
+        with e.loop(0, shape.outputs) as outer:
+            bit = b.and_(b.lshr(outputs, outer.index), e.const(1))
             with e.when(b.icmp_signed("!=", bit, e.const(0))):
+                here = e.at(totals, e.mul(outer.index, each), self.kind)
                 for i, value in enumerate(sums):
                     rest, v = divmod(i, shape.vectors)
                     channel, number = divmod(rest, len(step.phases))
-                    for position in step.outputs:
-                        line = (j * shape.channels + channel) * shape.weave
-                        line += position * shape.phases + step.phases[number]
-                        at = (line * shape.vectors + v) * self.lanes
-                        e.store_vector(
-                            combine(e.load_vector(totals, at, self.kind), value), totals, at
-                        )
+                    line = channel * shape.weave + position * shape.phases + step.phases[number]
+                    at = (line * shape.vectors + v) * self.lanes
+                    e.store_vector(b.fadd(e.load_vector(here, at, self.kind), value), here, at)
 
     # storing
 
