@@ -11,7 +11,7 @@ import pytest
 
 from polyphase import Problem, Unsupported
 from polyphase.engine import jit, target
-from polyphase.engine.kernels import gather, sums
+from polyphase.engine.kernels import checksum, gather, sums
 from polyphase.engine.methods import METHODS
 from polyphase.engine.target import NEON
 from polyphase.engine.weights_tables import WeightsTables
@@ -95,7 +95,7 @@ def test_the_shapes_reach_every_method_with_a_kernel():
 
 @pytest.mark.parametrize("dtype", ["f32", "f64", "f16", "bf16"])
 def test_what_surrounds_the_methods_has_code_for_it_too(dtype):
-    for source in (gather.build(dtype, NEON), *sums_sources(dtype)):
+    for source in (gather.build(dtype, NEON), *sums_sources(dtype), checksum.build(NEON)):
         assert jit.emit(source, NEON)[:4] == ELF
         assert not calls(jit.assembly(source, NEON))
 

@@ -8,7 +8,6 @@ at any moment (``MADV_FREE``), and no more than ``KEPT_BYTES`` lies here at all.
 
 import ctypes
 import mmap
-import os
 from collections.abc import Callable
 from contextlib import suppress
 from math import prod
@@ -124,15 +123,6 @@ def _advise(pages: mmap.mmap, advice: int | None) -> None:
     if advice is not None:
         with suppress(OSError):
             pages.madvise(advice)
-
-
-_memcmp = (ctypes.cdll.msvcrt if os.name == "nt" else ctypes.CDLL(None)).memcmp
-_memcmp.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t]
-
-
-def same_bytes(first: int, second: int, size: int) -> bool:
-    """Whether ``size`` bytes at two addresses are equal."""
-    return bool(_memcmp(first, second, size) == 0)
 
 
 class Buffer:
