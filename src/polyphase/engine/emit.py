@@ -244,6 +244,13 @@ class Emitter:
         part = self.builder.trunc(self.builder.lshr(bits, self.const(first)), kind)
         return self.builder.bitcast(part, ir.VectorType(I1, self.lanes))
 
+    def first_lanes(self, vector: ir.Value, count: int) -> ir.Value:
+        """``vector[:count]``."""
+        if count == vector.type.count:
+            return vector
+        indices = ir.Constant(ir.VectorType(I32, count), list(range(count)))
+        return self.builder.shuffle_vector(vector, vector, indices)
+
     def fma(self, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
         """``a * b + c``, fused where the machine can."""
         kind = a.type

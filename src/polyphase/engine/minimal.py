@@ -27,11 +27,15 @@ MOST_TOTALS = 320
 MOST_VECTORS = 4
 # products along the last axis are unrolled: no longer window than this
 LONGEST_WINDOW = 8
-# cycles to add a vector to a total, to open and store a total, to load and to make a packed vector
+# cycles to add a vector to a total, to open and store a total; to read and to make a vector of a
+# packed row, to take it from another
 ADD_CYCLES = 2.0
 TOTAL_CYCLES = 5.0
 LOAD_CYCLES = 2.0
-FORM_CYCLES = 2.0
+FORM_CYCLES = 1.5
+LESS_CYCLES = 1.5
+# cycles more for a line of weights that no column of the box has read before
+FAR_LINE_CYCLES = 2.0
 
 
 @dataclass(frozen=True)
@@ -165,6 +169,7 @@ class MinimalTiling(Tiling):
                 for form in self.forms
             ),
             pairs=len(self.pairs),
+            row_lanes=min(self.lanes, 1 << (self.choice.box[3] - 1).bit_length()),
         )
 
     def _choices(self) -> Iterator[Choice]:
@@ -196,8 +201,7 @@ class MinimalTiling(Tiling):
             for first in range(0, self.in_channels, depth)
         )
         blocks = -(-self.out_channels // channels)
-        tile = 0.0
-        packed = 0.0
+        tile, first, packed = 0.0, 0.0, 0.0
         lines = -(-box[3] // self.lanes) * prod(box[:3]) * self.in_channels
         reads = max((form.plus - self.first_offset for form in self.forms), default=0) + 1
         weave = self.axes[2].out_step * self.together[2]
@@ -208,6 +212,8 @@ class MinimalTiling(Tiling):
                 self._step_cycles(channels * len(step.phases), vectors) * self.in_channels
                 for step, _, _ in self.steps
             )
+            far = len(outer) * self.in_channels * FAR_LINE_CYCLES / 16
+            far *= sum(channels * len(step.phases) for step, _, _ in self.steps)
             spread = sum(len(d.outputs) * len(h.outputs) for d, h in outer)
             add = (
                 pieces
@@ -219,12 +225,14 @@ class MinimalTiling(Tiling):
             )
             store = (1 << len(self.pairs)) * channels * weave * vectors * TOTAL_CYCLES
             tile += phases * blocks * (multiply + add + store)
-            rows = sum(
-                len(d.offsets) * len(h.offsets) for d, h in product(depths.forms, heights.forms)
-            )
-            made = len(depths.forms) * len(heights.forms) * len(self.forms)
-            packed += lines * (rows * reads * LOAD_CYCLES + made * FORM_CYCLES)
-        cycles = self.box_count(box) * (columns * tile + packed)
+            first += phases * blocks * far
+            made = len(depths.forms) * len(heights.forms)
+            less = 2 * made - sum(f.minus is None for f in depths.forms) * len(heights.forms)
+            less -= sum(f.minus is None for f in heights.forms) * len(depths.forms)
+            packed += lines * made * (reads * LOAD_CYCLES + len(self.forms) * FORM_CYCLES)
+            dense = prod(box) / self.lanes * self.in_channels
+            packed += dense * less * len(self.forms) * LESS_CYCLES
+        cycles = self.box_count(box) * (columns * tile + first + packed)
         return Choice(box, depth, channels, vectors, cycles)
 
     def _step_cycles(self, rows: int, vectors: int) -> float:

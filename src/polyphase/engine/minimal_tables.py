@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from itertools import product
+from math import prod
 
 import numpy as np
 
@@ -191,35 +192,40 @@ class MinimalTables(Tables):
         return table[used]
 
     def packed_rows(self, origin: Corner, size: Corner, section: range) -> Table:
-        """Target and sources of every packed row of a box, targets ascending."""
+        """Source and target of every packed row of a box, then the planes taken from others."""
         tiling = self.tiling
         depths, heights = tiling.outer[self._sections.index(section)]
         xn, _, xd, xh, xw = self.x_strides
-        n, d, h = (index.ravel() for index in np.meshgrid(*map(np.arange, size[:3]), indexing="ij"))
+        n, d, h = (i.ravel() for i in np.meshgrid(*map(np.arange, size[:3]), indexing="ij"))
         along = n * xn + self.line_start(origin[3]) * xw
         cells = ((n * size[1] + d) * size[2] + h) * size[3]
-        tables = []
-        for number, forms in enumerate(product(depths.forms, heights.forms)):
-            columns = [cells + number * len(tiling.forms) * self.plane_size]
-            for chosen in product(*(self._choices_of(axis, f) for axis, f in enumerate(forms))):
-                source, inside = along, np.ones(len(n), bool)
-                for axis, offset, index, stride in zip(
-                    (0, 1), chosen, (d, h), (xd, xh), strict=True
-                ):
-                    if offset is None:
-                        inside = np.zeros(len(n), bool)
-                        continue
-                    place = (origin[1 + axis] + index) * tiling.together[axis] + offset
-                    inside = inside & (place >= 0) & (place < tiling.axes[axis].input_size)
-                    source = source + place * stride
-                columns.append(np.where(inside, source, driver.OUTSIDE))
-            tables.append(np.stack(columns, 1))
-        width = 1 + self.shape.outputs
-        return np.concatenate(tables) if tables else np.zeros((0, width), np.int64)
+        forms = list(product(depths.forms, heights.forms))
+        tables = [np.zeros((0, len(kernel.PACK)), np.int64)]
+        for number, pair in enumerate(forms):
+            source, inside = along, np.ones(len(n), bool)
+            for axis, index, stride in ((0, d, xd), (1, h, xh)):
+                place = (origin[1 + axis] + index) * tiling.together[axis] + pair[axis].plus
+                inside = inside & (place >= 0) & (place < tiling.axes[axis].input_size)
+                source = source + place * stride
+            target = cells + number * len(tiling.forms) * self.plane_size
+            nothing = np.full(len(n), kernel.NOTHING)
+            tables.append(np.stack([np.where(inside, source, driver.OUTSIDE), target, nothing], 1))
+        # rows of height first: then planes of depth differ in depth alone
+        for axis in (1, 0):
+            for number, pair in enumerate(forms):
+                minus = pair[axis].minus
+                if minus is not None:
+                    plain = (pair[0], Form(minus)) if axis == 1 else (Form(minus), pair[1])
+                    tables.append(self._less(prod(size), number, forms.index(plain)))
+        return np.concatenate(tables)
 
-    def _choices_of(self, axis: int, form: Form) -> tuple[int | None, ...]:
-        """Offsets of a form that rows of an outer axis come from: to add, to subtract."""
-        return (form.plus, form.minus) if self.tiling.together[axis] == 2 else (form.plus,)
+    def _less(self, cells: int, outer: int, other: int) -> Table:
+        """Every plane of one form of the outer axes, less that of another."""
+        planes = np.arange(len(self.tiling.forms))
+        target, less = (
+            (number * len(planes) + planes) * self.plane_size for number in (outer, other)
+        )
+        return np.stack([np.full(len(planes), cells), target, less], 1)
 
     def panels(self) -> Iterator[Panel]:
         """Where the weights of every row tile come from."""

@@ -1,19 +1,25 @@
 """Weights in the order in which a kernel reads them: one panel per row tile.
 
 A panel holds the biases of its row tile, then its weights by block of input channels, outer tap,
-channel, entry. The recipe is a list of runs that kernel ``gather`` follows.
+channel, entry. The recipe is a list of runs that kernel ``gather`` follows, and one of squares for
+kernel ``transpose``.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
 
 from polyphase.engine.cover import Table
 from polyphase.engine.kernels import gather
+from polyphase.engine.squares import Squares
 from polyphase.engine.tiling import Tiling
+
+# elements of panels that are worth a second kernel
+LEAST_SQUARES = 1 << 14
 
 Offsets = NDArray[np.int64]
 
@@ -46,9 +52,7 @@ class Strides:
     @classmethod
     def of(cls, tiling: Tiling) -> "Strides":
         """Strides of the contiguous weight array of a problem's operator."""
-        taps = 1
-        for axis in tiling.problem.geometry.axes:
-            taps *= axis.kernel_size
+        taps = tap_count(tiling)
         cin, cout = tiling.in_channels, tiling.out_channels
         if tiling.problem.operator == "conv":
             return cls(cin * cout * taps, taps, cin * taps)
@@ -69,12 +73,17 @@ class Recipe:
         places: dict[tuple[int, int], list[tuple[int, int, int]]] = {}
         runs = []
         blocks = [(first, min(depth, cin - first)) for first in range(0, cin, depth)]
+        apart = self.strides.in_channel, self.strides.out_channel
+        self.squares = Squares(*apart, tap_count(tiling), tiling.lanes)
+        worth = self.elements >= LEAST_SQUARES
         for panel in panels:
             key = id(panel.biases), id(panel.taps)
-            if key not in places:
-                places[key] = [self._place(line) for line in (panel.biases, *panel.taps)]
-            of_bias, *of_taps = places[key]
             heads = len(panel.biases)
+            taken = worth and self.squares.take(panel.target + heads, panel.channel, panel.taps)
+            if key not in places:
+                lines = [] if taken else panel.taps
+                places[key] = [self._place(line) for line in (panel.biases, *lines)]
+            of_bias, *of_taps = places[key]
             here = panel.channel * self.strides.out_channel
             for group in range(self.groups):
                 target = group * size + panel.target
@@ -85,6 +94,8 @@ class Recipe:
                     for place in of_taps:
                         runs.append((target, base, *place, count, 0))
                         target += place[1] * count
+        groups = range(self.groups)
+        self.squares.finish(blocks, [(g * size, g * self.strides.group) for g in groups])
         self.runs: Table = np.array(runs, np.int64).reshape(-1, len(gather.RUN))
         self.entries: Table = np.concatenate([*self._entries, np.zeros(1, np.int64)])
 
@@ -100,6 +111,11 @@ class Recipe:
         """Elements of the panels of all groups."""
         return self.groups * self.size
 
+    @property
+    def arrays(self) -> list[Table]:
+        """All tables, which say how panels are filled."""
+        return [self.runs, self.entries, self.squares.table, self.squares.places]
+
     @cached_property
     def context(self) -> Table:
         """Context of kernel ``gather``, without the addresses of one call."""
@@ -110,3 +126,8 @@ class Recipe:
             "channel_stride": self.strides.in_channel,
         }
         return np.array([values.get(name, 0) for name in gather.CONTEXT], np.int64)
+
+
+def tap_count(tiling: Tiling) -> int:
+    """Taps of the kernel."""
+    return prod(axis.kernel_size for axis in tiling.problem.geometry.axes)

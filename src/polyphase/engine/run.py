@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from polyphase.arithmetic.problem import Problem
 from polyphase.engine import jit, memory, threads
-from polyphase.engine.kernels import driver, gather
+from polyphase.engine.kernels import driver, gather, transpose
 from polyphase.engine.plan import Plan, planned
 from polyphase.engine.target import Target
 
@@ -26,11 +26,13 @@ WORK_PER_THREAD = 200_000
 WEIGHTS_PER_THREAD = 100_000
 
 Array = NDArray[Any]
-# what changes from call to call stands at the head of both contexts
+# what changes from call to call stands at the head of each context
 _CALL = struct.Struct("6q")
 _PACKING = struct.Struct("4q")
 assert driver.CONTEXT[:6] == ["x", "y", "weights", "scratch", "next", "ticket"]
+_SQUARES = struct.Struct("3q")
 assert gather.CONTEXT[:4] == ["weights", "biases", "panels", "next"]
+assert transpose.CONTEXT[:3] == ["weights", "panels", "next"]
 
 
 class Panels:
@@ -60,19 +62,23 @@ class Operation:
         self._gather = _gather(plan.problem.dtype, plan.target)
         self._contexts = Contexts(self.tables.context)
         self._packings = Contexts(recipe.context)
+        squares = recipe.squares
+        self._transpose = _transpose(plan.problem.dtype, plan.target) if squares.elements else None
+        self._squares = Contexts(squares.context)
         self._panel_type = np.dtype(np.float64 if plan.problem.dtype == "f64" else np.float32)
         self._panel_bytes = recipe.elements * self._panel_type.itemsize
         self._zeros = np.zeros(plan.problem.out_channels, np.float64)
         self._no_bias: int = self._zeros.ctypes.data
         work = self.tables.multiply_adds
         self._most_threads = max(1, min(len(self.tables.tasks), work // WORK_PER_THREAD))
-        self._pack_threads = max(1, min(64, recipe.elements // WEIGHTS_PER_THREAD))
+        self._square_threads = _pack_threads(squares.elements)
+        self._pack_threads = _pack_threads(recipe.elements - squares.elements)
 
     @cached_property
     def recipe(self) -> bytes:
         """Digest of how panels are filled: what is equal here may share them."""
         recipe = self.tables.recipe
-        told = (recipe.runs.tobytes(), recipe.entries.tobytes(), str(recipe.strides).encode())
+        told = (*(table.tobytes() for table in recipe.arrays), str(recipe.strides).encode())
         kind = f"{self.plan.problem.dtype} {recipe.elements}".encode()
         return hashlib.sha256(b"".join((*told, kind))).digest()
 
@@ -109,6 +115,12 @@ class Operation:
         count = self._threads(self._pack_threads)
         threads.run(self._gather.call, self._gather.address, context, count)
         self._packings.give_back((values, context))
+        if self._transpose is not None:
+            values, context = self._squares.borrow()
+            _SQUARES.pack_into(values, 0, weight, panels, 0)
+            count = self._threads(self._square_threads)
+            threads.run(self._transpose.call, self._transpose.address, context, count)
+            self._squares.give_back((values, context))
 
     def _run(self, x: int, panels: int, y: int, scratch: int, count: int) -> None:
         values, context = self._contexts.borrow()
@@ -150,6 +162,15 @@ def _code(kernel: ModuleType, shape: Any, target: Target) -> jit.Code:
 @lru_cache(maxsize=16)
 def _gather(dtype: str, target: Target) -> jit.Code:
     return jit.load(f"gather {dtype}", target, lambda: gather.build(dtype, target))
+
+
+@lru_cache(maxsize=16)
+def _transpose(dtype: str, target: Target) -> jit.Code:
+    return jit.load(f"transpose {dtype}", target, lambda: transpose.build(dtype, target))
+
+
+def _pack_threads(elements: int) -> int:
+    return max(1, min(64, elements // WEIGHTS_PER_THREAD))
 
 
 @lru_cache(maxsize=1024)

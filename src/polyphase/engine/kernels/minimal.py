@@ -16,6 +16,9 @@ from polyphase.engine.kernels.driver import Frame, Record
 from polyphase.engine.kernels.positions import SEGMENT
 from polyphase.engine.target import Target
 
+# a row of the input, or a plane that is taken from another one
+PACK = "source target less".split()
+NOTHING = -1
 ROW = "weights y tap_start tap_stop class valid".split()
 TAP = "tile outputs".split()
 # for each combination of outer outputs: whether a column is whole, and its segments otherwise
@@ -24,8 +27,10 @@ STORED = "whole segment_start segment_stop".split()
 # input channels that are added one after another before their sum joins the totals; with what
 # serves two positions a sum has twice as many products
 LONGEST_CHAIN = 128
-# the packed input is fetched this many channels before it is read
+# the input is fetched this many channels before it is packed
 CHANNELS_AHEAD = 2
+# weights are read in one long line; they are fetched so many elements before
+WEIGHTS_AHEAD = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +54,8 @@ class Shape:
     A register tile has ``channels`` output channels by ``vectors`` of cells. ``phases`` and
     ``together`` are those of the last axis; ``steps`` are its products, ``forms`` what the planes
     hold: element ``together*cell + plus`` less element ``together*cell + minus``, both counted from
-    the first that any form reads. ``pairs`` outer axes have cells of two positions.
+    the first that any form reads. ``pairs`` outer axes have cells of two positions. Rows are packed
+    ``row_lanes`` cells at a time, a power of two.
     """
 
     dtype: str
@@ -60,6 +66,7 @@ class Shape:
     steps: tuple[Step, ...]
     forms: tuple[tuple[int, int | None], ...]
     pairs: int
+    row_lanes: int
 
     @property
     def weave(self) -> int:
@@ -97,6 +104,7 @@ def build(shape: Shape, target: Target) -> str:
     assert shape.most_sums + shape.vectors < target.registers, shape
     assert shape.together in (1, 2), shape
     assert shape.pairs in (0, 1, 2), shape
+    assert 0 < shape.row_lanes <= target.lanes(shape.dtype), shape
     return Minimal(shape, target.lanes(shape.dtype)).build()
 
 
@@ -109,8 +117,6 @@ class Minimal(Frame):
 
     def __init__(self, shape: Shape, lanes: int) -> None:
         self.column_fields = (*COLUMN, *(f"{n}{j}" for j in range(shape.outputs) for n in STORED))
-        # a packed row is the sum and difference of so many rows of the input
-        self.pack_fields = ("target", *(f"source{i}" for i in range(shape.outputs)))
         super().__init__(shape.dtype, lanes)
         self.shape = shape
         # what serves two positions
@@ -121,51 +127,60 @@ class Minimal(Frame):
     # packing
 
     def pack(self, task: Record, tile: ir.Value, start: ir.Value, count: ir.Value) -> None:
-        """Every form of the input of a box, with zeros beyond the borders."""
+        """Every form of the input of a box, with zeros beyond the borders.
+
+        First the rows of every plane, then the planes whose forms have a difference on outer axes.
+        """
         e, c = self.e, self.context
         x = e.at(c["x"], e.add(task["x"], e.mul(start, c["x_channel"])), self.storage)
         with e.loop(0, count) as channels:
             source = e.at(x, e.mul(channels.index, c["x_channel"]), self.storage)
             target = e.at(tile, e.mul(channels.index, c["tile_channel"]), self.kind)
             with e.loop(task["pack_start"], task["pack_stop"]) as rows:
-                row = self.record(c["pack_rows"], rows.index, self.pack_fields)
-                lines = [
-                    self.packed_line(task, source, {"source": row[f"source{i}"]})
-                    for i in range(self.shape.outputs)
-                ]
+                row = self.record(c["pack_rows"], rows.index, PACK)
                 out = e.at(target, row["target"], self.kind)
-                with e.loop(0, c["tile_width"], self.lanes) as blocks:
-                    self._pack_cells(lines, out, blocks.index)
+                plain = e.builder.icmp_signed("==", row["less"], e.const(NOTHING))
+                with e.builder.if_else(plain) as (raw, difference):
+                    with raw:
+                        line = self.packed_line(task, source, row)
+                        with e.loop(0, c["tile_width"], self.shape.row_lanes) as blocks:
+                            self._pack_cells(line, out, blocks.index)
+                    with difference:
+                        less = e.at(target, row["less"], self.kind)
+                        with e.loop(0, row["source"], self.lanes) as cells:
+                            value = e.load_vector(out, cells.index, self.kind)
+                            other = e.load_vector(less, cells.index, self.kind)
+                            e.store_vector(e.builder.fsub(value, other), out, cells.index)
 
-    def _pack_cells(self, lines: list[Record], out: ir.Value, at: ir.Value) -> None:
-        """One vector of cells of each plane."""
-        e, together = self.e, self.shape.together
+    def _pack_cells(self, line: Record, out: ir.Value, at: ir.Value) -> None:
+        """Some cells of a row, for each plane."""
+        e, b, together = self.e, self.e.builder, self.shape.together
         read = [offset for form in self.shape.forms for offset in form if offset is not None]
+        # where few cells are left, their positions fit one vector
+        left = e.mul(b.sub(self.context["tile_width"], at), together)
+        few = b.icmp_signed("<=", left, e.const(self.lanes))
+        zero = ir.Constant(ir.VectorType(self.kind, self.lanes), None)
+        ahead = e.add(e.mul(self.context["x_channel"], CHANNELS_AHEAD), e.mul(at, together))
+        for part in range(together):
+            e.prefetch(line["line"], e.add(ahead, part * self.lanes), self.storage)
         raw: list[ir.Value] = []
         for first in range(0, max(read, default=-1) + 1, together):
-            vectors = [
-                self._combined(lines, e.add(e.mul(at, together), first + part * self.lanes))
-                for part in range(together)
-            ]
+            place = e.add(e.mul(at, together), first)
+            vectors = [self._positions(line, place)]
+            if together == 2 and self.shape.row_lanes * together <= self.lanes:
+                vectors.append(zero)
+            elif together == 2:
+                beyond = lambda p=place: [self._positions(line, e.add(p, self.lanes))]  # noqa: E731
+                vectors += e.either(few, lambda: [zero], beyond)
             raw += e.deinterleave(vectors)
         for plane, (plus, minus) in enumerate(self.shape.forms):
-            value = raw[plus] if minus is None else e.builder.fsub(raw[plus], raw[minus])
-            e.store_vector(value, out, e.add(at, e.mul(self.context["tile_plane"], plane)))
+            value = raw[plus] if minus is None else b.fsub(raw[plus], raw[minus])
+            target = e.add(at, e.mul(self.context["tile_plane"], plane))
+            e.store(e.first_lanes(value, self.shape.row_lanes), out, target)
 
-    def _combined(self, lines: list[Record], first: ir.Value) -> ir.Value:
-        """A vector of the first half of the lines, less that of the other half, if there is one."""
+    def _positions(self, line: Record, first: ir.Value) -> ir.Value:
+        """A vector of neighbouring inputs."""
         e = self.e
-        if len(lines) > 1:
-            half = len(lines) // 2
-            plus = self._combined(lines[:half], first)
-            # most forms read one row of an axis only
-            counts = e.const(0)
-            for line in lines[half:]:
-                counts = e.builder.or_(counts, line["count"])
-            none = e.builder.icmp_signed("==", counts, e.const(0))
-            minus = lambda: [e.builder.fsub(plus, self._combined(lines[half:], first))]  # noqa: E731
-            return e.either(none, lambda: [plus], minus)[0]
-        (line,) = lines
         mask = e.lanes_within(e.builder.sub(first, line["low"]), line["count"])
         return e.widen(e.load_vector(line["line"], first, self.storage, mask), self.kind)
 
@@ -263,6 +278,7 @@ class Minimal(Frame):
             inputs = [e.load_vector(x, v * self.lanes, self.kind) for v in range(shape.vectors)]
             if step.negative:
                 inputs = [e.builder.fneg(value) for value in inputs]
+            e.prefetch(a, WEIGHTS_AHEAD, self.kind)
             for i in range(width):
                 factor = e.splat(e.load(a, i, self.kind))
                 for v, value in enumerate(inputs):

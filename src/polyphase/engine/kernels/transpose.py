@@ -1,0 +1,65 @@
+"""Kernel ``transpose``: weights of neighbouring output channels into the lanes of panels.
+
+A square takes lanes from ``rows`` output channels, ``row_stride`` apart, at ``columns`` taps that
+lie side by side, those of a channel or of several; column ``c`` becomes a vector at ``place[c]``,
+unless that is negative. It does so for ``channels`` input channels, each ``width`` farther on in
+the panel.
+"""
+
+from llvmlite import ir
+
+from polyphase.engine.emit import I64, POINTER, STORAGE, Emitter
+from polyphase.engine.target import Target
+
+CONTEXT = "weights panels next squares square_count places row_stride channel_stride".split()
+SQUARE = "target source rows lanes place columns channels width".split()
+
+
+def build(dtype: str, target: Target) -> str:
+    """IR of ``run(context)``: takes squares until none is left, from any number of threads."""
+    module = ir.Module("transpose")
+    lanes = target.lanes(dtype)
+    e = Emitter(module, "run", ["context*"], lanes)
+    b = e.builder
+    storage = STORAGE[dtype]
+    kind = ir.DoubleType() if dtype == "f64" else ir.FloatType()
+    context = e.arguments["context"]
+    c = {name: e.load(context, i, I64) for i, name in enumerate(CONTEXT)}
+    for name in ("weights", "panels", "squares", "places"):
+        c[name] = b.inttoptr(c[name], POINTER)
+    counter = e.at(context, CONTEXT.index("next"), I64)
+    head = b.append_basic_block("square")
+    body = b.append_basic_block("square.body")
+    end = b.append_basic_block("square.end")
+    b.branch(head)
+    b.position_at_end(head)
+    index = b.atomic_rmw("add", counter, e.const(1), "monotonic")
+    b.cbranch(b.icmp_signed("<", index, c["square_count"]), body, end)
+    b.position_at_end(body)
+    first = e.mul(index, len(SQUARE))
+    square = {name: e.load(c["squares"], e.add(first, i), I64) for i, name in enumerate(SQUARE)}
+    places = e.at(c["places"], square["place"], I64)
+    written = e.lanes_within(0, square["lanes"])
+    source = e.at(c["weights"], square["source"], storage)
+    out = e.at(c["panels"], square["target"], kind)
+    with e.loop(0, square["channels"], carried=[source, out]) as channels:
+        line, panel = channels.values
+        with e.loop(0, square["columns"], lanes) as columns:
+            inside = e.lanes_within(0, b.sub(square["columns"], columns.index))
+            none = ir.Constant(inside.type, None)
+            rows = []
+            for i in range(lanes):
+                mask = b.select(b.icmp_signed("<", e.const(i), square["rows"]), inside, none)
+                at = e.add(columns.index, e.mul(c["row_stride"], i))
+                rows.append(e.widen(e.load_vector(line, at, storage, mask), kind))
+            for i, vector in enumerate(e.deinterleave(rows)):
+                place = e.load(places, e.add(columns.index, i), I64)
+                with e.when(b.icmp_signed(">=", place, e.const(0))):
+                    e.store_vector(vector, panel, place, written)
+        channels.carry(
+            [e.at(line, c["channel_stride"], storage), e.at(panel, square["width"], kind)]
+        )
+    b.branch(head)
+    b.position_at_end(end)
+    e.finish()
+    return str(module)
