@@ -13,7 +13,7 @@ from polyphase.engine.kernels import minimal as kernel
 from polyphase.engine.minimal import MinimalTiling
 from polyphase.engine.pack import Offsets, Panel, Strides
 from polyphase.engine.tables import Tables, tap_number
-from polyphase.engine.tiling import Corner
+from polyphase.engine.tiling import Corner, odd_lines
 
 # cells of depth and height that a phase really has, for each combination of outer outputs
 Limits = tuple[tuple[int, int], ...]
@@ -41,7 +41,7 @@ class MinimalTables(Tables):
         outer = [self.position_strides[1 + axis] // 2 for axis in tiling.pairs]
         self.finish(
             # a register tile may read past the last plane, but never past this
-            self.depth * self.packing.channel + self.pattern.width + tiling.lanes,
+            tiling.planes * self.plane_size + self.pattern.width + tiling.lanes,
             totals,
             segments=self.joined("segments", 3),
             tile_plane=self.plane_size,
@@ -58,8 +58,11 @@ class MinimalTables(Tables):
 
     @property
     def plane_size(self) -> int:
-        """Cells of a plane: those of all channels packed at a time."""
-        return self.depth * self.packing.plane
+        """Cells of a plane: those of all channels packed at a time.
+
+        An odd number of lines, for a channel of all planes is written at once.
+        """
+        return odd_lines(self.depth * self.packing.plane)
 
     @property
     def cell(self) -> int:
