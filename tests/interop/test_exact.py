@@ -32,7 +32,7 @@ KINDS = {
         Geometry(4, 2, padding=1),
         4,
         [
-            "for each group of channels, on its share of input and weights:",
+            "for each group of channels, on its share of input, weights and bias:",
             "y = jax.lax.conv_transpose(x, kernel, strides=(2,), padding='SAME')",
             "join the results along the channels",
         ],
@@ -93,7 +93,11 @@ def test_a_call_that_needs_nothing_ends_well():
 def test_openvino_has_another_node_for_groups():
     parameters = interop.openvino.parameters(Geometry(3, 2), 2)
     call = interop.openvino.CONVENTION.written(parameters, 1, groups=2)
-    assert call.startswith("openvino.opset1.group_convolution_backprop_data(x, weight, strides=[2]")
+    grouped = "openvino.opset1.group_convolution_backprop_data(x, weight, strides=[2]"
+    assert call.startswith(grouped)
+    with pytest.raises(interop.NoExactCall) as found:
+        interop.openvino.parameters(Geometry(3, 2, padding=[(-1, 0)]), 2)
+    assert found.value.steps[0].startswith(f"y = {grouped}")
 
 
 @pytest.mark.parametrize(
@@ -109,5 +113,11 @@ def test_wrong_kinds(arguments, text):
 
 
 def test_four_axes_have_no_call():
-    with pytest.raises(interop.NoExactCall, match="it has 4 spatial axes, and 1 or 2 or 3 are"):
+    with pytest.raises(interop.NoExactCall, match="it has 4 spatial axes, and the call takes 1 or"):
         interop.torch.parameters(Geometry((1, 1, 1, 1)))
+
+
+def test_one_axis_can_be_made_two():
+    further = "it has 1 spatial axis, and the call takes 2: give input and weights a further one"
+    with pytest.raises(interop.NoExactCall, match=further):
+        interop.tflite.parameters(Geometry(3), input_size=4, batch=1, out_channels=1)

@@ -1,6 +1,7 @@
 """``torch.onnx.export`` of polyphase's layers: plain nodes, and the layers' numbers everywhere."""
 
 import random
+import re
 from collections import Counter
 
 import foreign
@@ -9,6 +10,7 @@ import onnx
 import onnx_models
 import oracle
 import pytest
+import repository
 import torch
 
 import polyphase as pp
@@ -187,3 +189,15 @@ def test_an_input_without_a_batch():
     model = pp.nn.ConvTranspose2d(2, 3, 3, stride=2, padding=((1, 0), (0, 1)))
     made = exported(model, (integers(0, 2, 4, 5),), dynamic=False)
     check(model, made, integers(1, 2, 4, 5))
+
+
+def test_the_example_of_the_page(tmp_path, monkeypatch):
+    page = (repository.ROOT / "docs" / "interop.md").read_text()
+    blocks = re.findall(r"^```python\n(.*?)^```$", page, re.M | re.S)
+    [example] = [block for block in blocks if not block.startswith(">>>")]
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    exec(example, names)
+    x = integers(0, 1, 16, 3, 5)
+    [theirs] = onnx_models.in_onnxruntime(onnx.load("up.onnx"), input=x.numpy())
+    np.testing.assert_allclose(theirs, names["layer"](x).detach().numpy(), atol=1e-5)

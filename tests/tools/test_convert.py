@@ -31,21 +31,65 @@ def test_every_framework_answers(capsys, target):
     assert call["framework"] == target
     # everyone can say this, and the weights are told
     assert (code, call["exact"], call["reason"]) == (0, True, None)
-    assert call["weights"].startswith("weights: ")
+    assert call["weights"].startswith(("as they are", "numpy.transpose(weight", "numpy.flip("))
+    assert call["arrays"] in ("channels first", "channels last")
+    assert call["channel_axis"] == interop.channel_axis(target, 2)
     assert "groups=" not in call["write"][0]
+
+
+# besides the defaults: how JAX and Flax can be told that the weights lie otherwise
+LYING = [
+    ("jax", {"transpose_kernel": True}, (2, 3, 1, 0), False),
+    ("flax", {"transpose_kernel": True}, (2, 3, 1, 0), False),
+    ("jax", {"dimension_numbers": ("NCHW", "OIHW", "NCHW")}, (1, 0, 2, 3), True),
+    (
+        "jax",
+        {"dimension_numbers": ("NCHW", "WOHI", "NCHW"), "transpose_kernel": True},
+        (2, 0, 3, 1),
+        False,
+    ),
+]
+
+
+def meaning(source, kernel, **more):
+    module = interop.FRAMEWORKS[source]
+    if module.CONVENTION.needs_sizes:
+        more |= {"input_size": (4, 4), "output_shape": [1, 5, 6, 1], "padding": "VALID"}
+    strides = {"strides": 1} if source in ("tensorflow", "jax") else {}
+    return module.geometry(
+        kernel, **({"padding": "VALID"} if source == "jax" else {}), **strides, **more
+    )
+
+
+def as_written(translation, weight):
+    text = translation.notes["weights"]
+    return weight if text == "as they are" else eval(text, {"numpy": np, "weight": weight})
 
 
 @pytest.mark.parametrize("source", convert.NAMES)
 @pytest.mark.parametrize("target", ["torch", "keras", "mlx", "jax"])
 def test_the_written_weights_are_right(source, target):
-    rank = 2
-    translation = convert.translate(Geometry((2, 3), 1), source, target)
+    translation = convert.translate(meaning(source, (2, 3)), source, target)
     original = np.arange(4 * 5 * 2 * 3).reshape(4, 5, 2, 3)
     theirs = interop.convert(original, source="torch", target=source)
     expected = interop.convert(original, source="torch", target=target)
-    text = translation.weights.removeprefix("weights: ")
-    result = theirs if text == "as they are" else eval(text, {"numpy": np, "weight": theirs})
-    assert np.array_equal(result, expected), (translation.weights, rank)
+    assert np.array_equal(as_written(translation, theirs), expected), translation.notes
+
+
+@pytest.mark.parametrize(("source", "more", "order", "flip"), LYING)
+@pytest.mark.parametrize("target", ["torch", "keras", "mlx", "jax"])
+def test_weights_that_lie_otherwise(tmp_path, source, more, order, flip, target):
+    # ``order`` puts PyTorch's axes where the parameters say that they are
+    original = np.arange(4 * 5 * 2 * 3).reshape(4, 5, 2, 3)
+    theirs = np.flip(original, (2, 3)) if flip else original
+    theirs = theirs.transpose(order)
+    meant = meaning(source, (2, 3), **more)
+    expected = interop.convert(original, source="torch", target=target)
+    assert np.array_equal(as_written(convert.translate(meant, source, target), theirs), expected)
+    first, second = tmp_path / "a.npz", tmp_path / "b.npz"
+    np.savez(first, up=theirs)
+    weight_files.convert(first, second, source, target, meant)
+    assert np.array_equal(weight_files.read(second)["up"], expected)
 
 
 @pytest.mark.parametrize(
@@ -68,6 +112,26 @@ def test_the_written_weights_are_right(source, target):
 def test_what_is_read(capsys, line, crops):
     _, out, _ = run(capsys, *line.split(), "--to", "caffe", "--json")
     assert json.loads(out)["crops"] == crops
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["--from torch groups=2", "--from onnx group=2", "--from mxnet num_group=2", "-g 2"],
+)
+def test_groups_by_any_name(capsys, line):
+    _, out, _ = run(capsys, *line.split(), "-k", "3", "--to", "caffe")
+    assert "group: 2" in out
+
+
+def test_what_the_call_does_not_say_is_noted(capsys):
+    _, out, _ = run(capsys, "-k", "3", "--to", "openvino")
+    assert out.endswith("  arrays: channels first\n  bias: add it to the result\n")
+    _, out, _ = run(capsys, "-k", "3", "--to", "keras")
+    assert out.endswith("  arrays: channels last\n")
+    # the instruction has it
+    _, out, _ = run(capsys, "--from", "openvino", "-k", "3", "-o", "4", "--to", "torch")
+    assert "  add the bias\n" in out
+    assert "bias:" not in out
 
 
 def test_without_a_target_all_others_answer(capsys):
@@ -104,6 +168,8 @@ def test_prose_is_wrapped_and_calls_are_not(capsys, monkeypatch):
             "input_size has 3 values for 2",
         ),
         (["--from", "theano", "-k", "3"], "'theano' is not one of 'torch', 'onnx'"),
+        (["--from", "keras", "-k", "3", "-g", "2"], "keras has no groups: leave --groups out"),
+        (["-k", "3", "groups=0"], "groups must be at least 1, got 0"),
         (["-k", "3", "--weights", "a.npz"], "--weights needs --out and --to"),
         (["-k", "3", "--weights", "a.npz", "--out", "b.npz"], "--weights needs --out and --to"),
         (
@@ -131,8 +197,14 @@ def test_a_file_of_weights(tmp_path, capsys, weights, suffix):
     first, second = tmp_path / f"up{suffix}", tmp_path / f"up-keras{suffix}"
     weight_files.write(first, {"weight": weight, "bias": bias})
     words = ["-k", "3x3", "-s", "2", "--weights", str(first), "--out", str(second)]
-    code, _, _ = run(capsys, "--to", "keras", *words)
+    code, out, _ = run(capsys, "--to", "keras", *words)
     assert code == 0
+    told = "weight (4, 3, 3, 3) becomes weight (3, 3, 3, 4)"
+    axis = "scales per output channel belong to axis 2"
+    assert out.endswith(f"{second}:\n  {told}\n  {axis}\n")
+    _, out, _ = run(capsys, "--to", "keras", *words, "--json")
+    [file] = json.loads(out)["files"]
+    assert file == {"name": "weight", "shape": [4, 3, 3, 3], "results": {"weight": [3, 3, 3, 4]}}
     found = weight_files.read(second)
     assert np.array_equal(found["weight"], interop.convert(weight, source="torch", target="keras"))
     assert np.array_equal(found["bias"], bias)
@@ -152,15 +224,19 @@ def test_what_stands_beside_is_copied_only_if_it_is_clear(tmp_path, weights):
     weight, bias = weights
     source, target = tmp_path / "net.npz", tmp_path / "out.npz"
     np.savez(source, up=weight, down=np.ones((5, 5, 7, 7)), bias=bias)
-    geometry = Geometry((3, 3), 2)
+    files, meant = (source, target, "torch", "keras"), interop.torch.geometry((3, 3), 2)
     with pytest.raises(GeometryError, match="fitting are up, others are down; name them with"):
-        weight_files.convert(source, target, "torch", "keras", geometry)
-    assert weight_files.convert(source, target, "torch", "keras", geometry, only=("up",)) == ["up"]
+        weight_files.convert(*files, meant)
+    [told] = weight_files.convert(*files, meant, only=("up",))
+    assert told == ("up", (4, 3, 3, 3), {"up": (3, 3, 3, 4)})
     found = weight_files.read(target)
     assert found["up"].shape == (3, 3, 3, 4)
     assert found["down"].shape == (5, 5, 7, 7)
     with pytest.raises(GeometryError, match="there is no array x; there are up, down, bias"):
-        weight_files.convert(source, target, "torch", "keras", geometry, only=("x",))
+        weight_files.convert(*files, meant, only=("x",))
+    wrong = r"down must have a kernel of 3x3 as torch has it, got shape \(5, 5, 7, 7\)"
+    with pytest.raises(GeometryError, match=wrong):
+        weight_files.convert(*files, meant, only=("down",))
 
 
 def test_groups_become_arrays_of_their_own_where_there_are_none(tmp_path, capsys):
@@ -172,9 +248,30 @@ def test_groups_become_arrays_of_their_own_where_there_are_none(tmp_path, capsys
     assert code == 1
     assert "for each group of channels" in out
     found = weight_files.read(second)
+    assert "weight (4, 2, 3) becomes weight.1 (3, 2, 2)\n  scales per output channel" in out
     for at in range(2):
         part = interop.convert(weight[2 * at : 2 * at + 2], source="torch", target="jax")
         assert np.array_equal(found[f"weight.{at}"], part)
+
+
+def test_nothing_in_the_file_is_overwritten(tmp_path, capsys):
+    first, second = tmp_path / "up.npz", tmp_path / "jax.npz"
+    np.savez(first, **{"up": np.ones((4, 2, 3)), "up.1": np.ones(2)})
+    words = ["-k", "3", "-g", "2", "--weights", str(first), "--out", str(second), "--to", "jax"]
+    code, _, err = run(capsys, *words)
+    assert code == 2
+    assert "up would become up.1, which is in the file: rename one of them" in err
+    assert not second.exists()
+
+
+@pytest.mark.parametrize("target", ["onnx", "torch"])
+def test_groups_have_no_axis_of_scales(tmp_path, capsys, target):
+    first, second = tmp_path / "up.npz", tmp_path / "onnx.npz"
+    np.savez(first, up=np.ones((4, 3, 2)))
+    words = ["--from", "mlx", "-k", "3", "-g", "2", "--weights", str(first), "--out", str(second)]
+    _, out, _ = run(capsys, *words, "--to", target)
+    assert "up (4, 3, 2) becomes up (4, 2, 3)" in out
+    assert "no axis of these counts every output channel" in out
 
 
 def test_spread_taps_are_written(tmp_path, capsys):

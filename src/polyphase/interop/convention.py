@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from polyphase.arithmetic.axis import Axis
 from polyphase.arithmetic.geometry import Geometry
-from polyphase.arithmetic.values import PerAxis, at_least, entries, plain, whole
+from polyphase.arithmetic.values import PerAxis, at_least, entries, whole
 from polyphase.errors import GeometryError
 
 Crop = tuple[int, int]
@@ -92,6 +92,9 @@ class Convention:
     groups: str = ""
     group_axis: bool = False
     grouped_call: str = ""
+    # how input and result lie in a written call, and whether it takes a bias
+    channels_last: bool = False
+    takes_bias: bool = True
     ranks: tuple[int, ...] = (1, 2, 3)
     grouped_ranks: tuple[int, ...] = (1, 2, 3)
     # its names for kernel size, stride, padding, output padding and dilation
@@ -234,9 +237,14 @@ def effective_dilation(geometry: Geometry) -> tuple[int, ...]:
     return tuple(axis.dilation if axis.kernel_size > 1 else 1 for axis in geometry.axes)
 
 
-def bare(values: Iterable[Any]) -> Any:
-    """An int for one axis, a tuple for several, as most frameworks take them."""
-    return plain(tuple(values))
+def removed(crops: Iterable[Crop]) -> str:
+    """Crops in words, once where all axes have the same.
+
+    >>> removed([(1, 0), (1, 0)]), removed([(1, 0), (1, 1)])
+    ('1 and 0', '1 and 0, 1 and 1')
+    """
+    told = [f"{begin} and {end}" for begin, end in crops]
+    return told[0] if len(set(told)) == 1 else ", ".join(told)
 
 
 def same_crop(axis: Axis) -> Crop:

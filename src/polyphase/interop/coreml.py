@@ -23,6 +23,7 @@ from polyphase.interop.convention import (
     meaning,
     one_of,
     per_axis,
+    removed,
     same_crop,
 )
 from polyphase.interop.exact import exactly
@@ -124,7 +125,9 @@ def _express(geometry: Geometry, groups: int) -> dict[str, Any] | str:
     elif tuple(map(same_crop, geometry.axes)) == geometry.crops:
         padding = {"pad_type": "same"}
     else:
-        return f"pad must be at least 0, but {geometry.crops} are to be removed from the ends"
+        return (
+            f"pad must be at least 0, but {removed(geometry.crops)} are to be removed from the ends"
+        )
     return {
         "strides": list(stride),
         **padding,

@@ -26,8 +26,8 @@ class Instead(NamedTuple):
     as many zeros as the negative entries of ``crop`` say, remove as much as the positive ones say,
     and add the bias last. With ``spread_taps`` the call has dilation 1
     and takes the weights with zeros between the taps (:func:`polyphase.interop.spread_taps`). With
-    ``per_group`` it is one call for each group, on its share of the input channels and of the
-    weights; the results are joined along the channels.
+    ``per_group`` it is one call for each group, on its share of the input channels, of the weights
+    and of the bias; the results are joined along the channels.
     """
 
     parameters: Parameters
@@ -46,7 +46,7 @@ class Instead(NamedTuple):
         """The instruction, one line for each step."""
         told = []
         if self.per_group:
-            told.append("for each group of channels, on its share of input and weights:")
+            told.append("for each group of channels, on its share of input, weights and bias:")
         if self.spread_taps:
             told.append("put zeros between the taps of the weights")
         added = [(max(-begin, 0), max(-end, 0)) for begin, end in self.crop]
@@ -81,7 +81,10 @@ class NoExactCall(Unsupported):
         self.framework = convention.name
         self.reason = reason
         self.instead = instead
-        self.steps = instead.steps(convention.written(instead.parameters, rank)) if instead else []
+        self.steps = []
+        if instead:
+            together = 1 if instead.per_group else groups
+            self.steps = instead.steps(convention.written(instead.parameters, rank, together))
         exact = f"; exact instead: {'; '.join(self.steps)}" if instead else ""
         super().__init__(f"{convention.title} has no exact call for this: {reason}{exact}")
 
@@ -96,7 +99,7 @@ def exactly(
 
     def find(wanted: Geometry, groups: int) -> Parameters | str:
         if wanted.rank not in convention.ranks:
-            return f"it has {wanted.rank} spatial axes, and {_ranks(convention.ranks)} possible"
+            return _no_such_rank(wanted.rank, convention.ranks)
         if groups > 1 and not (convention.groups and wanted.rank in convention.grouped_ranks):
             return f"it has {groups} groups, and the call knows none"
         return express(wanted, groups)
@@ -130,6 +133,9 @@ def _changed(geometry: Geometry, spread: bool, full: bool) -> Geometry:
     return Geometry(kernel, stride, padding=crops, dilation=dilation)
 
 
-def _ranks(ranks: tuple[int, ...]) -> str:
-    told = " or ".join(map(str, ranks))
-    return f"{told} {'is' if len(ranks) == 1 else 'are'}"
+def _no_such_rank(rank: int, ranks: tuple[int, ...]) -> str:
+    told = f"it has {rank} spatial {'axis' if rank == 1 else 'axes'}, and the call takes "
+    told += " or ".join(map(str, ranks))
+    if rank < min(ranks):
+        told += ": give input and weights a further one of size 1"
+    return told

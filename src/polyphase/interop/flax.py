@@ -31,6 +31,7 @@ CONVENTION = Convention(
         "dilation": "kernel_dilation",
     },
     defaults={"strides": 1, "padding": "SAME", "kernel_dilation": 1},
+    channels_last=True,
     checked="flax 0.12",
     source="`flax/nnx/nn/linear.py`",
     trap="An int or pairs pad the input. `CIRCULAR` has no equivalent. With "

@@ -49,6 +49,8 @@ CONVENTION = Convention(
         "dilation": "rhs_dilation",
     },
     defaults={"rhs_dilation": 1},
+    channels_last=True,
+    takes_bias=False,
     checked="jax 0.10",
     source="`jax/_src/lax/convolution.py`",
     trap="Pairs pad the input: PyTorch's `p` is `d*(k-1) - p` here. With "

@@ -24,6 +24,7 @@ from polyphase.interop.convention import (
     meaning,
     one_of,
     per_axis,
+    removed,
     same_crop,
     split_total,
     valid_crop,
@@ -52,6 +53,7 @@ CONVENTION = Convention(
         "dilation": "dilation_rate",
     },
     defaults={"strides": 1, "padding": "valid", "output_padding": None, "dilation_rate": 1},
+    channels_last=True,
     checked="keras 3.15 with the back ends torch, jax and tensorflow",
     source="`keras/src/backend/common/backend_utils.py`",
     trap="`output_padding=0` is not the default, `None` is. Layers refuse `strides` with "
@@ -158,8 +160,7 @@ def _padding(geometry: Geometry) -> dict[str, Any] | str:
             meant = geometry_of(geometry, padding, extra)
             if list(meant.crops) == crops:
                 return {"padding": padding, "output_padding": plain(tuple(extra))}
-    told = ", ".join(f"{begin} and {end}" for begin, end in crops)
-    return f"neither padding='valid' nor padding='same' removes {told} from the two ends"
+    return f"neither padding='valid' nor padding='same' removes {removed(crops)} from the two ends"
 
 
 def geometry_of(asked: Geometry, padding: str, extra: list[int]) -> Geometry:

@@ -41,6 +41,8 @@ CONVENTION = Convention(
         "dilation": "dilation",
     },
     defaults={"stride": 1, "padding": 0, "dilation": 1, "output_padding": 0, "groups": 1},
+    channels_last=True,
+    takes_bias=False,
     checked="mlx 0.32",
     source="`mlx/ops.cpp`",
     trap="A `padding` above `d*(k-1)` removes inputs, which gives other numbers without a "

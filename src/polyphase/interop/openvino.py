@@ -56,6 +56,7 @@ CONVENTION = Convention(
         "dilation": "dilations",
     },
     defaults={"auto_pad": "explicit", "output_padding": 0},
+    takes_bias=False,
     checked="openvino 2026.4",
     source="`convolution-backprop-data-1.rst`",
     trap="`same_*` without `output_shape` removes nothing. `same_upper` and `same_lower` are "

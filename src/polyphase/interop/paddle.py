@@ -141,7 +141,10 @@ def _pairs(padding: int | Sequence[Any], rank: int) -> list[Crop]:
     found = entries("padding", padding)
     if found is not None and all(isinstance(entry, Sequence) for entry in found):
         if len(found) != rank + 2:
-            raise GeometryError(f"padding must have {rank + 2} pairs, got {padding!r}")
+            raise GeometryError(
+                f"padding must have {rank + 2} pairs, batch and channels first, or {2 * rank} "
+                f"numbers, got {padding!r}"
+            )
         pairs = [per_axis("a padding pair", pair, 2, low=0) for pair in found]
         if any(map(any, pairs[:2])):
             raise GeometryError(f"padding of batch and channels must be [0, 0], got {padding!r}")

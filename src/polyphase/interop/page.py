@@ -14,7 +14,7 @@ MARK = "<!-- {}: {} -->"
 
 
 def weights() -> str:
-    """Order of the weights, flips, groups, output padding, and the axis of the channels."""
+    """The weights and the axis of their channels, groups, output padding, arrays and bias."""
     rows = []
     for module in FRAMEWORKS.values():
         it: Convention = module.CONVENTION
@@ -29,9 +29,20 @@ def weights() -> str:
                 str(channel_axis(it.name, rank=2)),
                 it.groups if " " in it.groups else _code(it.groups) or "none",
                 it.output_padding or "no such parameter",
+                "last" if it.channels_last else "first",
+                "yes" if it.takes_bias else "no",
             )
         )
-    heads = ("framework", "weights", "flipped", "channel axis, 2D", "groups", "output padding")
+    heads = (
+        "framework",
+        "weights",
+        "flipped",
+        "channel axis, 2D",
+        "groups",
+        "output padding",
+        "channels",
+        "bias",
+    )
     return _table(heads, rows)
 
 

@@ -22,6 +22,7 @@ from polyphase.interop.convention import (
     input_sizes,
     meaning,
     per_axis,
+    removed,
 )
 from polyphase.interop.exact import exactly
 
@@ -44,6 +45,8 @@ CONVENTION = Convention(
     },
     defaults={"padding": "SAME", "dilations": 1},
     needs_sizes=True,
+    channels_last=True,
+    takes_bias=False,
     checked="tensorflow 2.21",
     source="`tf.nn.conv2d_transpose`",
     trap="The output size must be one that the convolution maps back to the input size. With "
@@ -145,10 +148,10 @@ def padding_of(geometry: Geometry, sizes: tuple[int, ...]) -> dict[str, Any] | s
     if possible and all(map(_means, geometry.axes, sizes, wanted, pads)):
         padding = [[0, 0], *map(list, pads), [0, 0]]
         return {"padding": padding, "output_size": wanted}
-    told = ", ".join(f"{begin} and {end}" for begin, end in geometry.crops)
+    neither = "'VALID' nor 'SAME'" + (" nor explicit padding" if geometry.rank == 2 else "")
     return (
-        f"{told} are to be removed from an input of {plain(sizes)}, which neither 'VALID' nor "
-        f"'SAME'{' nor explicit padding' if geometry.rank == 2 else ''} does"
+        f"{removed(geometry.crops)} are to be removed from an input of {plain(sizes)}, which "
+        f"neither {neither} does"
     )
 
 
@@ -190,7 +193,10 @@ def _explicit(padding: object, rank: int, last: bool) -> list[Crop] | None:
         )
     given = list(padding) if isinstance(padding, Sequence) else []
     if len(given) != 4:
-        raise GeometryError(f"padding must be 'SAME', 'VALID' or four pairs, got {padding!r}")
+        raise GeometryError(
+            "padding must be 'SAME', 'VALID' or four pairs, with batch and channels among them, "
+            f"got {padding!r}"
+        )
     pairs = [per_axis("a padding pair", pair, 2, low=0) for pair in given]
     spatial, others = (pairs[1:3], pairs[::3]) if last else (pairs[2:], pairs[:2])
     if any(map(any, others)):

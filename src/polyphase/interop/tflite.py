@@ -20,6 +20,7 @@ from polyphase.interop.convention import (
     effective_dilation,
     one_of,
     per_axis,
+    removed,
 )
 from polyphase.interop.exact import exactly
 
@@ -36,6 +37,8 @@ CONVENTION = Convention(
     ranks=(2,),
     names={"kernel_size": "kernel_size", "padding": "padding"},
     needs_sizes=True,
+    channels_last=True,
+    takes_bias=False,
     checked="three kernels of the interpreter of tensorflow 2.21",
     source="`tensorflow/lite/kernels/transpose_conv.cc`",
     trap="An `output_shape` outside TensorFlow's range is accepted, and the kernels give "
@@ -94,7 +97,7 @@ def parameters(
         if isinstance(found, str):
             return found
         if not isinstance(found["padding"], str):
-            return f"neither 'VALID' nor 'SAME' removes {geometry.crops} from the ends"
+            return f"neither 'VALID' nor 'SAME' removes {removed(geometry.crops)} from the ends"
         return {
             "output_shape": [
                 batch,

@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from polyphase.arithmetic.geometry import Geometry
-from polyphase.errors import GeometryError, PolyphaseError
+from polyphase.errors import GeometryError, PolyphaseError, Unsupported
 from polyphase.tools import arguments
 
 if TYPE_CHECKING:
-    from polyphase.interop.exact import Instead
+    from polyphase.interop import Instead, Meaning
+    from polyphase.tools.weight_files import Converted
 
 EXACT, NO_CALL = 0, 1
+AS_THEY_ARE = "as they are"
 # known without loading the modules; a test holds them against interop
 NAMES = (
     "torch onnx openvino keras tensorflow tflite jax flax coreml mlx paddle mxnet caffe r_torch"
@@ -37,7 +38,7 @@ class Name(str):
 class Translation(NamedTuple):
     """What a call becomes in one framework; without ``parameters`` there is ``instead``, or none.
 
-    ``steps`` are what to write, ``weights`` what to do with the weights.
+    ``steps`` are what to write, ``notes`` what to do with weights, arrays and bias.
     """
 
     target: str
@@ -46,7 +47,8 @@ class Translation(NamedTuple):
     reason: str
     instead: "Instead | None"
     steps: list[str]
-    weights: str
+    notes: dict[str, str]
+    channel_axis: int | None
 
     def as_data(self) -> dict[str, Any]:
         """Everything for JSON."""
@@ -60,7 +62,8 @@ class Translation(NamedTuple):
             "spread_taps": bool(instead and instead.spread_taps),
             "per_group": bool(instead and instead.per_group),
             "write": self.steps,
-            "weights": self.weights,
+            **self.notes,
+            "channel_axis": self.channel_axis,
         }
 
     def as_text(self, width: int = 100) -> str:
@@ -70,7 +73,8 @@ class Translation(NamedTuple):
         else:
             lines = wrap(f"{self.title} has no exact call for this: {self.reason}.", width)
             lines += ["Exact instead:"] if self.steps else []
-        return "\n".join([*lines, *(f"  {step}" for step in [*self.steps, self.weights] if step)])
+        notes = [f"{what}: {told}" for what, told in self.notes.items()]
+        return "\n".join([*lines, *(f"  {step}" for step in [*self.steps, *notes])])
 
 
 def _typed(read: Callable[[str], Any]) -> Callable[[str], Any]:
@@ -160,63 +164,97 @@ def convert(
 
     if (weights is None) != (out is None) or (weights and target is None):
         raise click.UsageError("--weights needs --out and --to")
-    geometry = _read(source, dict(own), given, groups, input_size)
+    meant, groups = _read(source, dict(own), given, groups, input_size)
     targets = [target] if target else [name for name in FRAMEWORKS if name != source]
     if not target and input_size is None:
         targets = [name for name in targets if not FRAMEWORKS[name].CONVENTION.needs_sizes]
-    found = [translate(geometry, source, name, groups, input_size) for name in targets]
+    found = [translate(meant, source, name, groups, input_size) for name in targets]
+    files: list[Converted] = []
     if weights and out and target:
         from polyphase.tools import weight_files
 
-        weight_files.convert(
-            Path(weights), Path(out), source, target, geometry, groups, only, found[0].instead
+        files = weight_files.convert(
+            Path(weights), Path(out), source, target, meant, groups, only, found[0].instead
         )
+    geometry = meant.geometry
     if as_json:
         calls = [one.as_data() for one in found]
         data = {"geometry": repr(geometry), "crops": geometry.crops, "calls": calls}
+        if files:
+            data["files"] = [one._asdict() for one in files]
         print(json.dumps(data, indent=2, default=str))
     else:
         width = get_terminal_size().columns
-        print("\n\n".join([f"{geometry!r}", *(one.as_text(width) for one in found)]))
+        parts = [f"{geometry!r}", *(one.as_text(width) for one in found)]
+        if files:
+            parts.append("\n  ".join([f"{out}:", *_files_text(files, found[0].channel_axis)]))
+        print("\n\n".join(parts))
     return EXACT if all(one.parameters is not None for one in found) else NO_CALL
 
 
+def _files_text(files: "list[Converted]", channel_axis: int | None) -> list[str]:
+    lines = [
+        f"{one.name} {one.shape} becomes {name} {shape}"
+        for one in files
+        for name, shape in one.results.items()
+    ]
+    if channel_axis is None:
+        return [*lines, "no axis of these counts every output channel"]
+    return [*lines, f"scales per output channel belong to axis {channel_axis}"]
+
+
 def translate(
-    geometry: Geometry,
+    meant: "Meaning",
     source: str,
     target: str,
     groups: int = 1,
     input_size: tuple[int, ...] | None = None,
 ) -> Translation:
-    """A geometry in the terms of one framework, with what to do to the weights of another.
+    """What a call of ``source`` means in the terms of ``target``, and what its weights become.
 
-    >>> found = translate(Geometry(4, stride=2, padding=1), "torch", "keras")
+    >>> from polyphase import interop
+    >>> found = translate(interop.torch.geometry(4, 2, 1), "torch", "keras")
     >>> print(found.as_text())
     Keras 3:
       keras.layers.Conv1DTranspose(filters, kernel_size=4, strides=2, padding='same')
       weights: numpy.transpose(weight, (2, 1, 0))
+      arrays: channels last
     """
     from polyphase.interop import FRAMEWORKS, NoExactCall
 
     module = FRAMEWORKS[target]
     convention = module.CONVENTION
+    geometry = meant.geometry
     sizes: dict[str, Any] = {}
     if convention.needs_sizes:
         if input_size is None:
             raise click.UsageError(f"{target} has the output size in its call: add --input-size")
         sizes = {"batch": Name("batch"), "out_channels": Name("channels")}
         sizes["input_size"] = _spread("input_size", input_size, geometry.rank)
+    parameters, reason, instead = None, "", None
     try:
         parameters = module.parameters(geometry, groups, **sizes)
+        steps = [convention.written(parameters, geometry.rank, groups)]
     except NoExactCall as error:
-        instead, steps = error.instead, error.steps
-        one_each = instead is not None and instead.per_group
-        changed = _weights_text(source, target, geometry.rank, 1 if one_each else groups)
-        title, reason = convention.title, error.reason
-        return Translation(target, title, None, reason, instead, steps, changed if steps else "")
-    call = convention.written(parameters, geometry.rank, groups)
-    changed = _weights_text(source, target, geometry.rank, groups)
-    return Translation(target, convention.title, parameters, "", None, [call], changed)
+        instead, steps, reason = error.instead, error.steps, error.reason
+    one_each = instead is not None and instead.per_group
+    notes: dict[str, str] = {}
+    if steps:
+        notes["weights"] = _weights_text(meant, source, target, 1 if one_each else groups)
+        notes["arrays"] = f"channels {'last' if convention.channels_last else 'first'}"
+        if not convention.takes_bias and "add the bias" not in steps:
+            notes["bias"] = "add it to the result"
+    axis = _channel_axis(target, geometry.rank, 1 if one_each else groups) if steps else None
+    return Translation(target, convention.title, parameters, reason, instead, steps, notes, axis)
+
+
+def _channel_axis(target: str, rank: int, groups: int) -> int | None:
+    from polyphase.interop import channel_axis
+
+    try:
+        return channel_axis(target, rank, groups)
+    except Unsupported:
+        return None
 
 
 def _read(
@@ -225,8 +263,8 @@ def _read(
     given: dict[str, Any],
     groups: int,
     input_size: tuple[int, ...] | None,
-) -> Geometry:
-    """The geometry that the source framework means by what was typed."""
+) -> tuple["Meaning", int]:
+    """What the source framework means by what was typed, and the number of groups."""
     from polyphase.interop import FRAMEWORKS
 
     module = FRAMEWORKS[source]
@@ -246,8 +284,11 @@ def _read(
     own = {name: _plain(value, rank) for name, value in own.items()}
     if input_size is not None and "input_size" in known:
         own["input_size"] = _spread("input_size", input_size, rank)
-    if groups > 1 and "groups" in known:
-        own["groups"] = groups
+    counted = "groups" if module.CONVENTION.group_axis else module.CONVENTION.groups
+    if counted:
+        groups = own.setdefault(counted, groups)
+    elif groups > 1:
+        raise click.UsageError(f"{source} has no groups: leave --groups out")
     for name in own:
         if name not in known:
             raise click.UsageError(f"{source} has no {name}: it has {', '.join(known)}")
@@ -255,10 +296,9 @@ def _read(
         if parameter.default is Parameter.empty and name not in own:
             raise click.UsageError(f"{source} needs {name}: give it as an option or by name")
     try:
-        meant: Geometry = module.geometry(**own).geometry
+        return module.geometry(**own), groups
     except TypeError as error:
         raise click.UsageError(str(error)) from None
-    return meant
 
 
 def _plain(value: Any, rank: int) -> Any:
@@ -274,25 +314,24 @@ def _spread(name: str, values: tuple[int, ...], rank: int) -> tuple[int, ...]:
     return values * (rank // len(values))
 
 
-def _weights_text(source: str, target: str, rank: int, groups: int) -> str:
+def _weights_text(meant: "Meaning", source: str, target: str, groups: int) -> str:
     """What turns the weights of one framework into those of another, in NumPy."""
     from polyphase.interop import FRAMEWORKS
 
     one, other = FRAMEWORKS[source].CONVENTION, FRAMEWORKS[target].CONVENTION
-    same = one.layout == other.layout and one.group_axis == other.group_axis
-    if same or (groups == 1 and one.layout == other.layout):
-        return "weights: as they are"
     if groups > 1:
+        if one.layout == other.layout and one.group_axis == other.group_axis:
+            return AS_THEY_ARE
         return (
-            f"weights: polyphase.interop.convert(weight, source={source!r}, target={target!r}, "
+            f"polyphase.interop.convert(weight, source={source!r}, target={target!r}, "
             f"groups={groups})"
         )
+    rank = meant.geometry.rank
     theirs = other.layout.permutation(rank)
-    order = one.layout.permutation(rank)
-    moved = tuple(order[theirs.index(axis)] for axis in range(rank + 2))
+    moved = tuple(meant.permutation[theirs.index(axis)] for axis in range(rank + 2))
     kernel = "weight"
     if moved != tuple(range(rank + 2)):
         kernel = f"numpy.transpose({kernel}, {moved})"
-    if one.layout.flip != other.layout.flip:
+    if meant.flip != other.layout.flip:
         kernel = f"numpy.flip({kernel}, axis={tuple(theirs[2:])})"
-    return f"weights: {kernel}"
+    return AS_THEY_ARE if kernel == "weight" else kernel

@@ -1,22 +1,29 @@
 """Files of weights, ``.npz`` and ``.safetensors``, from one framework to another."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
-from polyphase.arithmetic.geometry import Geometry
 from polyphase.errors import GeometryError, Unsupported
 from polyphase.interop import FRAMEWORKS, spread_taps
 from polyphase.interop import convert as convert_one
 
 if TYPE_CHECKING:
-    from polyphase.interop.exact import Instead
+    from polyphase.interop import Instead, Meaning
 
 Arrays = dict[str, NDArray[Any]]
 SUFFIXES = (".npz", ".safetensors")
+
+
+class Converted(NamedTuple):
+    """An array of the source file, and the shapes of what it became, by name."""
+
+    name: str
+    shape: tuple[int, ...]
+    results: dict[str, tuple[int, ...]]
 
 
 def convert(
@@ -24,28 +31,38 @@ def convert(
     target_file: Path,
     source: str,
     target: str,
-    geometry: Geometry,
+    meant: "Meaning",
     groups: int = 1,
     only: tuple[str, ...] = (),
     instead: "Instead | None" = None,
-) -> list[str]:
-    """Write a file with the weights converted and everything else copied; returns their names.
+) -> list[Converted]:
+    """Write a file with the weights converted and everything else copied; tells what it converted.
 
-    Converted are the arrays named in ``only``, or else those whose shape fits the kernel. Where
-    ``instead`` asks for it, the taps are spread, or each group becomes an array of its own, called
-    ``name.0``, ``name.1`` and so on.
+    ``meant`` is the call of ``source`` that has these weights. Converted are the arrays named in
+    ``only``, or else those whose shape fits the kernel. Where ``instead`` asks for it, the taps are
+    spread, or each group becomes an array of its own, called ``name.0``, ``name.1`` and so on.
 
-    Raises :class:`~polyphase.GeometryError` for files and names that cannot be, and where an array
-    may or may not be meant.
+    Raises :class:`~polyphase.GeometryError` for files, names and shapes that cannot be, and where
+    an array may or may not be meant.
     """
     _suffix(target_file)
     arrays = read(source_file)
-    names = _chosen(arrays, source, geometry, only)
+    kernel = _Kernel(source, meant, groups)
+    names = _chosen(arrays, kernel, only)
     result = {name: array for name, array in arrays.items() if name not in names}
+    told = []
     for name in names:
-        result |= _converted(name, arrays[name], source, target, geometry, groups, instead)
+        made = _converted(name, kernel.in_torch_order(arrays[name]), target, kernel, instead)
+        taken = [new for new in made if new in result]
+        if taken:
+            raise GeometryError(
+                f"{name} would become {taken[0]}, which is in the file: rename one of them"
+            )
+        result |= made
+        shapes = {new: array.shape for new, array in made.items()}
+        told.append(Converted(name, arrays[name].shape, shapes))
     write(target_file, result)
-    return names
+    return told
 
 
 def read(path: Path) -> Arrays:
@@ -75,52 +92,69 @@ def write(path: Path, arrays: Arrays) -> None:
             np.savez(file, **arrays)  # type: ignore[arg-type]
 
 
-def _chosen(arrays: Arrays, source: str, geometry: Geometry, only: tuple[str, ...]) -> list[str]:
-    missing = [name for name in only if name not in arrays]
-    if missing:
-        raise GeometryError(f"there is no array {missing[0]}; there are {', '.join(arrays)}")
+class _Kernel(NamedTuple):
+    """The weights that a call has."""
+
+    source: str
+    meant: "Meaning"
+    groups: int
+
+    def fits(self, array: NDArray[Any]) -> bool:
+        extra = self._has_group_axis()
+        if array.ndim != self.meant.geometry.rank + 2 + extra:
+            return False
+        spatial = self.meant.permutation[2:]
+        kernel = tuple(axis.kernel_size for axis in self.meant.geometry.axes)
+        return tuple(array.shape[at + extra] for at in spatial) == kernel
+
+    def in_torch_order(self, array: NDArray[Any]) -> NDArray[Any]:
+        if self.groups > 1:
+            return convert_one(array, source=self.source, target="torch", groups=self.groups)
+        # parameters of the call may say that the axes lie otherwise than by default
+        ordered = array.transpose(self.meant.permutation)
+        return np.flip(ordered, tuple(range(2, array.ndim))) if self.meant.flip else ordered
+
+    def _has_group_axis(self) -> bool:
+        return self.groups > 1 and FRAMEWORKS[self.source].CONVENTION.group_axis
+
+
+def _chosen(arrays: Arrays, kernel: _Kernel, only: tuple[str, ...]) -> list[str]:
+    size = "x".join(str(axis.kernel_size) for axis in kernel.meant.geometry.axes)
+    for name in only:
+        if name not in arrays:
+            raise GeometryError(f"there is no array {name}; there are {', '.join(arrays)}")
+        if not kernel.fits(arrays[name]):
+            raise GeometryError(
+                f"{name} must have a kernel of {size} as {kernel.source} has it, got shape "
+                f"{arrays[name].shape}"
+            )
     if only:
         return list(only)
-    fitting = [name for name, array in arrays.items() if _fits(array, source, geometry)]
+    fitting = [name for name, array in arrays.items() if kernel.fits(array)]
     unclear = [name for name, a in arrays.items() if a.ndim > 2 and name not in fitting]
     if unclear or not fitting:
         raise GeometryError(
-            f"which arrays are weights of this kernel is not clear: fitting are "
+            f"which arrays are weights with a kernel of {size} is not clear: fitting are "
             f"{', '.join(fitting) or 'none'}, others are {', '.join(unclear) or 'none'}; "
             "name them with --only"
         )
     return fitting
 
 
-def _fits(array: NDArray[Any], source: str, geometry: Geometry) -> bool:
-    convention = FRAMEWORKS[source].CONVENTION
-    extra = array.ndim - geometry.rank - 2
-    if extra not in ((0, 1) if convention.group_axis else (0,)):
-        return False
-    spatial = convention.layout.permutation(geometry.rank)[2:]
-    kernel = tuple(axis.kernel_size for axis in geometry.axes)
-    return tuple(array.shape[at + extra] for at in spatial) == kernel
-
-
 def _converted(
     name: str,
-    array: NDArray[Any],
-    source: str,
+    ordered: NDArray[Any],
     target: str,
-    geometry: Geometry,
-    groups: int,
+    kernel: _Kernel,
     instead: "Instead | None",
 ) -> Arrays:
-    if instead is None or not (instead.spread_taps or instead.per_group):
-        return {name: convert_one(array, source=source, target=target, groups=groups)}
-    ordered = convert_one(array, source=source, target="torch", groups=groups)
-    if instead.spread_taps:
-        ordered = spread_taps(ordered, geometry.dilation)
-    if not instead.per_group:
-        return {name: convert_one(ordered, source="torch", target=target, groups=groups)}
+    if instead is not None and instead.spread_taps:
+        ordered = spread_taps(ordered, kernel.meant.geometry.dilation)
+    if instead is None or not instead.per_group:
+        return {name: convert_one(ordered, source="torch", target=target, groups=kernel.groups)}
     return {
         f"{name}.{at}": convert_one(part, source="torch", target=target)
-        for at, part in enumerate(np.split(ordered, groups))
+        for at, part in enumerate(np.split(ordered, kernel.groups))
     }
 
 
