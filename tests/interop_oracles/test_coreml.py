@@ -6,6 +6,7 @@ from collections import Counter
 
 import against
 import numpy as np
+import printed
 import pytest
 
 with warnings.catch_warnings():
@@ -42,3 +43,21 @@ def test_sizes(rank, count):
             assert size(problem) == problem.expected.shape, problem.call
             found["equal"] += 1
     assert found["equal"] > count / 2
+
+
+def test_what_convert_writes_has_the_right_size():
+    def evaluate(call, x, weight, bias):
+        with Function({"x": Builder.TensorSpec(x.shape, types.fp32)}) as function:
+            known = printed.names(function.inputs["x"], weight, bias)
+            if bias is None:
+                call = call.replace("bias=bias, ", "")
+            result = eval(call, {"mb": Builder, **known})
+        return np.zeros(result.shape)
+
+    def sizes(found, expected, problem):
+        assert found.shape == expected.shape, problem
+
+    for rank, count in ((1, 150), (2, 100), (3, 30)):
+        rng = random.Random(rank)
+        found = printed.check("coreml", evaluate, rng, rank, count, same=sizes)
+        assert min(found["exact"], found["instead"]) > 0, found

@@ -16,6 +16,7 @@ import flax.nnx
 import jax
 import numpy as np
 import oracle
+import printed
 import pytest
 from jax.lax import ConvDimensionNumbers
 
@@ -191,3 +192,28 @@ def test_flax_circular_is_no_crop():
     assert np.asarray(made(np.ones((1, 3, 1)))).ravel().tolist() == [2, 1, 2, 1, 2, 1]
     with pytest.raises(Unsupported, match="wraps the result around"):
         interop.flax.geometry((3,), 2, "CIRCULAR")
+
+
+def test_what_convert_writes():
+    def evaluate(call, x, weight, bias):
+        return eval(call, {"jax": jax, **printed.names(x, weight, bias)})
+
+    for rank, count in ((1, 60), (2, 30)):
+        rng = random.Random(rank)
+        found = printed.check("jax", evaluate, rng, rank, count, known=reads_outside)
+        assert min(found["exact"], found["instead"]) > 0, found
+
+
+def test_what_convert_writes_for_flax():
+    def evaluate(call, x, weight, bias):
+        known = {"flax": flax, "rngs": flax.nnx.Rngs(0)}
+        known |= {"in_features": weight.shape[-2], "out_features": weight.shape[-1]}
+        made = eval(call, known)
+        assert made.kernel.shape == weight.shape
+        made.kernel.set_value(jax.numpy.asarray(weight))
+        made.bias.set_value(jax.numpy.asarray(bias))
+        return made(x)
+
+    rng = random.Random(0)
+    found = printed.check("flax", evaluate, rng, 1, 40, known=reads_outside)
+    assert min(found["exact"], found["instead"]) > 0, found

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 import against
 import oracle
+import printed
 import pytest
 import repository
 
@@ -123,3 +124,16 @@ def test_the_function_on_arrays(rank, count):
         else:
             with pytest.raises(type(problem.refusal)):
                 interop.keras.conv_transpose(x, kernel, **keywords)
+
+
+def test_what_convert_writes():
+    with keras("torch") as ask:
+
+        def evaluate(call, x, weight, bias):
+            [result] = ask([("written", x, weight, bias, {"call": call})])
+            assert not isinstance(result, str), result
+            return result
+
+        for rank, count in ((1, 200), (2, 100), (3, 30)):
+            found = printed.check("keras", evaluate, random.Random(rank), rank, count)
+            assert min(found["exact"], found["instead"]) > 0, found

@@ -7,6 +7,7 @@ import against
 import mlx.core as mx
 import numpy as np
 import oracle
+import printed
 import pytest
 
 from polyphase import Geometry, Unsupported, interop
@@ -61,3 +62,12 @@ def test_a_padding_beyond_the_kernel_is_something_else_there():
     assert ours.ravel().tolist() == [0, 2, 0, 3, 0, 4, 0]
     with pytest.raises(Unsupported, match="MLX then removes inputs"):
         interop.mlx.geometry(1, 2, 1)
+
+
+def test_what_convert_writes():
+    def evaluate(call, x, weight, bias):
+        return eval(call, {"mx": mx, **printed.names(mx.array(x), mx.array(weight), None)})
+
+    for rank, count in ((1, 400), (2, 200), (3, 50)):
+        found = printed.check("mlx", evaluate, random.Random(rank), rank, count)
+        assert min(found["exact"], found["instead"]) > 0, found

@@ -10,8 +10,10 @@ from collections import Counter
 
 import against
 import numpy as np
+import onnx
 import onnx_models
 import oracle
+import printed
 import pytest
 from onnx.backend.test.case.node import collect_testcases
 
@@ -78,3 +80,22 @@ def test_the_node_tests_of_onnx_itself(case):
 def test_there_are_node_tests():
     assert len(NODES) >= 10
     assert {np.asarray(case.data_sets[0][0][0]).ndim for case in NODES} == {3, 4, 5}
+
+
+def test_what_convert_writes():
+    def evaluate(call, x, weight, bias):
+        node = eval(call, {"onnx": onnx})
+        # it names three inputs
+        outputs = weight.shape[1] * onnx_models.attributes(node).get("group", 1)
+        constants = {"W": weight, "B": np.zeros(outputs, np.float32) if bias is None else bias}
+        made = onnx_models.model([node], {"X": x.shape}, {"Y": x.ndim}, constants)
+        return onnx_models.in_onnxruntime(made, X=x)[0]
+
+    def known(geometry):
+        # onnxruntime refuses output_padding of a stride, which the specification allows
+        return any(-axis.end >= axis.stride for axis in geometry.axes)
+
+    for rank, count in ((1, 300), (2, 150), (3, 30)):
+        found = printed.check("onnx", evaluate, random.Random(rank), rank, count, known=known)
+        assert found["exact"] > count / 2, found
+        assert found["instead"] > 0, found

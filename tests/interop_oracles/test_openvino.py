@@ -6,6 +6,7 @@ from collections import Counter
 import against
 import numpy as np
 import openvino
+import printed
 import pytest
 from openvino import opset1
 
@@ -32,9 +33,13 @@ def node(x, weight, groups, keywords, bias=None):
         make = opset1.group_convolution_backprop_data
     parameter = opset1.parameter(x.shape, np.float32)
     made = make(parameter, opset1.constant(weights), output_shape=shape, **keywords)
+    return against.with_bias(computed(made, parameter, x), bias, axis=1)
+
+
+def computed(made, parameter, x):
     model = openvino.Model([made], [parameter])
     compiled = CORE.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    return against.with_bias(compiled([x])[0], bias, axis=1)
+    return compiled([x])[0]
 
 
 def known(problem):
@@ -60,3 +65,14 @@ def test_values_and_refusals(rank, count):
 @pytest.mark.parametrize(("rank", "count"), [(1, 200), (2, 100)])
 def test_the_way_back(rank, count):
     against.check_way_back("openvino", random.Random(rank), rank, count, node)
+
+
+def test_what_convert_writes():
+    def evaluate(call, x, weight, bias):
+        parameter = opset1.parameter(x.shape, np.float32)
+        known = printed.names(parameter, opset1.constant(weight), None)
+        return computed(eval(call, {"openvino": openvino, **known}), parameter, x)
+
+    for rank, count in ((1, 200), (2, 100), (3, 30)):
+        found = printed.check("openvino", evaluate, random.Random(rank), rank, count)
+        assert min(found["exact"], found["instead"]) > 0, found

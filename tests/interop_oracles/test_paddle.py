@@ -5,6 +5,7 @@ import warnings
 from collections import Counter
 
 import against
+import printed
 import pytest
 
 with warnings.catch_warnings():
@@ -52,3 +53,13 @@ def test_values_and_refusals(rank, count):
 @pytest.mark.parametrize(("rank", "count"), [(1, 1000), (2, 300), (3, 100)])
 def test_the_way_back(rank, count):
     against.check_way_back("paddle", random.Random(rank), rank, count, call)
+
+
+def test_what_convert_writes():
+    def evaluate(call, x, weight, bias):
+        tensors = (None if a is None else paddle.to_tensor(a) for a in (x, weight, bias))
+        return eval(call, {"paddle": paddle, **printed.names(*tensors)}).numpy()
+
+    for rank, count in ((1, 300), (2, 200), (3, 50)):
+        found = printed.check("paddle", evaluate, random.Random(rank), rank, count)
+        assert min(found["exact"], found["instead"]) > 0, found

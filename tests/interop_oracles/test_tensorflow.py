@@ -10,6 +10,7 @@ os.environ |= {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
 import against
 import numpy as np
 import oracle
+import printed
 import pytest
 
 with warnings.catch_warnings():
@@ -159,3 +160,34 @@ def test_the_way_back_to_lite(template):
 
     needs = ("input_size", "batch", "out_channels")
     against.check_way_back("tflite", random.Random(1), 2, 300, call, needs=needs)
+
+
+def test_what_convert_writes(template):
+    def evaluate(call, x, weight, bias):
+        known = {"tf": tf, "batch": x.shape[0], "channels": weight.shape[-2] * groups}
+        try:
+            return eval(call, known | printed.names(x, weight, None))
+        except tf.errors.InvalidArgumentError as error:
+            if "CPU implementations do not yet support dilation" in str(error):
+                raise printed.NotHere from None
+            raise
+
+    for groups in (1, 2):
+        for rank, count in ((1, 200), (2, 200), (3, 30)):
+            rng = random.Random(rank)
+            found = printed.check("tensorflow", evaluate, rng, rank, count, groups=(groups,))
+            assert found["instead"] > 5, found
+            assert (found["exact"] > 5) == (groups == 1), found
+
+
+def test_what_convert_writes_for_lite(template):
+    def evaluate(call, x, weight, bias):
+        def operator(x, filters, **keywords):
+            weights = interop.convert(filters, source="tflite", target="torch")
+            return against.last(run_lite(template, against.first(x), weights, keywords))
+
+        known = {"TRANSPOSE_CONV": operator, "batch": x.shape[0], "channels": weight.shape[0]}
+        return eval(call, known | printed.names(x, weight, None))
+
+    found = printed.check("tflite", evaluate, random.Random(0), 2, 200, groups=(1,))
+    assert min(found["exact"], found["instead"]) > 0, found

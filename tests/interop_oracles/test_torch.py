@@ -4,6 +4,7 @@ import random
 from collections import Counter
 
 import against
+import printed
 import pytest
 import torch
 
@@ -43,3 +44,13 @@ def test_values_and_refusals(rank, count):
     )
     assert found["equal"] > count / 2, found
     assert found["refused"] > 3, found
+
+
+def test_what_convert_writes():
+    def evaluate(call, x, weight, bias):
+        tensors = (None if a is None else torch.from_numpy(a) for a in (x, weight, bias))
+        return eval(call, {"torch": torch, **printed.names(*tensors)}).numpy()
+
+    for rank, count in ((1, 400), (2, 200), (3, 50)):
+        found = printed.check("torch", evaluate, random.Random(rank), rank, count)
+        assert min(found["exact"], found["instead"]) > 0, found
