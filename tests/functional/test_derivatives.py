@@ -7,7 +7,9 @@ import torch
 from torch.autograd import forward_ad, gradcheck, gradgradcheck
 
 from polyphase import functional
-from polyphase.functional.tensors.derivatives import ROW, channel_sums, weight_grad
+from polyphase.engine.sums import BiasOperation
+from polyphase.functional.tensors import native
+from polyphase.functional.tensors.derivatives import channel_sums, weight_grad
 from polyphase.functional.tensors.spatial import Spatial
 
 # forward mode makes PyTorch load decompositions by what it warns of itself
@@ -160,14 +162,73 @@ def test_dual_numbers_of_one_argument():
         torch.testing.assert_close(found, function(*moved) - function(*given))
 
 
-@pytest.mark.parametrize("shape", [(1, 1, 3 * ROW + 5), (2, 1, 40, 50), (1, 3, 4), (1, 7)])
-def test_sums_over_channels(shape):
-    g = torch.randint(-4, 5, shape, dtype=torch.float64, requires_grad=True)
-    rank = 2 if len(shape) == 4 else 1
-    sums = channel_sums(g, rank)
+SUMMED = [torch.float32, torch.float64, torch.bfloat16, torch.float16, torch.complex64]
+
+
+@pytest.mark.parametrize("dtype", SUMMED, ids=str)
+@pytest.mark.parametrize(
+    "shape", [(1, 1, 9000), (2, 1, 40, 50), (2, 5, 4, 3), (3, 4, 2, 3, 2), (1, 7), (0, 3, 2)]
+)
+def test_sums_over_channels(shape, dtype):
+    rank = {2: 1, 3: 1, 4: 2, 5: 3}[len(shape)]
     axes = [axis for axis in range(len(shape)) if axis != len(shape) - rank - 1]
-    assert torch.equal(sums, g.detach().sum(axes))
-    assert torch.equal(torch.autograd.grad(sums.sum(), g)[0], torch.ones(shape).double())
+    g = torch.randint(-1, 2, shape).to(dtype)
+    if dtype.is_complex:
+        g = g + 2j * torch.randint(-1, 2, shape)
+    expected = g.sum(axes)
+    in_other_memory = g.transpose(0, -1).contiguous().transpose(0, -1), g.movedim(1, -1)
+    for given in (g, in_other_memory[0], in_other_memory[1].contiguous().movedim(-1, 1)):
+        given = given.detach().requires_grad_()
+        sums = channel_sums(given, rank)
+        assert torch.equal(sums, expected)
+        assert torch.equal(torch.autograd.grad(sums, given, expected)[0],
+                           expected.reshape(-1, *(1,) * rank).expand(shape))  # fmt: skip
+
+
+def test_gradients_of_the_bias_come_from_the_engine(monkeypatch):
+    called = []
+    run = BiasOperation.run
+    monkeypatch.setattr(
+        BiasOperation, "run", lambda self, *given: (called.append(self), run(self, *given))[1]
+    )
+    x, w, b = tensors([(2, 3, 4), (3, 2, 3), (2,)])
+    for dtype, count in ((torch.float64, 1), (torch.complex128, 2)):
+        called.clear()
+        leaves = [t.detach().to(dtype).requires_grad_() for t in (x, w, b)]
+        y = functional.conv_transpose1d(*leaves)
+        torch.autograd.grad(y, leaves, torch.ones_like(y))
+        assert len(called) == count
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.complex64, torch.complex128])
+def test_no_gradient_is_left_to_the_definition(dtype, monkeypatch):
+    def called(*_):
+        raise AssertionError("the definition was called")
+
+    monkeypatch.setattr(native.reference, "weight_grad", called)
+    for name in native._DEFINITIONS:
+        monkeypatch.setitem(native._DEFINITIONS, name, called)
+    for operator in (functional.conv_transpose1d, functional.conv1d):
+        x, w = (t.detach().to(dtype).requires_grad_() for t in tensors([(2, 3, 4), (3, 3, 3)]))
+        torch.autograd.grad(operator(x, w).abs().sum(), (x, w))
+
+
+def test_a_gradient_with_gaps_is_copied_once(monkeypatch):
+    x, w, b = tensors([(2, 3, 4, 5), (3, 2, 3, 3), (2,)])
+    y = functional.conv_transpose2d(x, w, b)
+    copies = []
+    contiguous = torch.Tensor.contiguous
+
+    def watched(tensor, **keywords):
+        if tensor.shape == y.shape and not tensor.is_contiguous():
+            copies.append(tensor)
+        return contiguous(tensor, **keywords)
+
+    monkeypatch.setattr(torch.Tensor, "contiguous", watched)
+    gradients = torch.autograd.grad(y.sum(), (x, w, b))
+    assert len(copies) == 1
+    theirs = torch.nn.functional.conv_transpose2d(x, w, b).sum()
+    torch.testing.assert_close(gradients, torch.autograd.grad(theirs, (x, w, b)))
 
 
 def test_gradients_do_not_depend_on_the_number_of_threads():

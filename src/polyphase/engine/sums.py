@@ -86,11 +86,13 @@ def _lines(batch: int, channels: int, positions: int) -> list[tuple[int, ...]]:
         for n in range(0, batch, together)
         for first in range(0, positions, LONGEST_PART)
     ]
-    return [
+    tasks = [
         (start + channel * positions, part * channels + channel, lines, image, count)
         for part, (start, lines, count) in enumerate(pieces)
         for channel in range(channels)
     ]
+    # in the order of memory
+    return sorted(tasks)
 
 
 @lru_cache(maxsize=16)

@@ -25,14 +25,11 @@ from torch._C._autograd import _profiler_enabled
 from torch.autograd import Function, forward_ad
 from torch.nn import Parameter
 
-from polyphase.functional.tensors.prepared import prepared, prepared_weights
+from polyphase.functional.tensors.prepared import prepared, prepared_sums, prepared_weights
 from polyphase.functional.tensors.spatial import Spatial
 
 Gradients = tuple[Tensor | None, ...]
 Compute = Callable[..., Tensor]
-
-# numbers that are added up in one go, so that sums do not depend on the number of threads
-ROW = 4096
 
 
 def conv_transpose(x: Tensor, w: Tensor, b: Tensor | None, s: Spatial) -> Tensor:
@@ -99,14 +96,17 @@ def registered_weights(x: Tensor, y: Tensor, kernel_size: tuple[int, ...], s: Sp
     )
 
 
-def unwatched() -> bool:
-    """Whether a call may skip PyTorch's dispatcher: nobody there waits for it."""
+def unwatched(autocast: bool = True) -> bool:
+    """Whether a call may skip PyTorch's dispatcher: nobody there waits for it.
+
+    ``autocast`` says whether the operator is one that autocast converts.
+    """
     return not (
         _len_torch_dispatch_stack()
         or _len_torch_function_stack()
         or _are_functorch_transforms_active()
         or _profiler_enabled()
-        or _is_any_autocast_enabled()
+        or (autocast and _is_any_autocast_enabled())
         or forward_ad._current_level >= 0
         or _get_tracing_state() is not None
     )
@@ -153,6 +153,7 @@ class ConvTranspose(Function):
         """Gradients of input, weight and bias."""
         x, w = ctx.saved_tensors
         of_x, of_w, of_b, *_ = ctx.needs_input_grad
+        gy = _without_gaps(gy, w.dim() - 2)
         return (
             conv(gy, _conj(w), None, ctx.spatial) if of_x else None,
             weight_grad(_conj(x), gy, w.shape[2:], ctx.spatial) if of_w else None,
@@ -183,6 +184,7 @@ class Conv(Function):
         """Gradients of input, weight and bias."""
         y, w = ctx.saved_tensors
         of_y, of_w, of_b, *_ = ctx.needs_input_grad
+        gx = _without_gaps(gx, w.dim() - 2)
         return (
             conv_transpose(gx, _conj(w), None, ctx.spatial) if of_y else None,
             weight_grad(gx, _conj(y), w.shape[2:], ctx.spatial) if of_w else None,
@@ -236,19 +238,39 @@ class WeightGrad(Function):
             return other if change is None else change + other
 
 
+class ChannelSums(Function):
+    """``compute(g)``, which sums every channel."""
+
+    @staticmethod
+    def forward(ctx: Any, g: Tensor, rank: int, compute: Compute) -> Tensor:
+        """The sums."""
+        ctx.shape, ctx.rank = g.shape, rank
+        return compute(g)
+
+    @staticmethod
+    def backward(ctx: Any, gb: Tensor) -> Gradients:
+        """Every element of a channel counts once."""
+        return gb.reshape(-1, *(1,) * ctx.rank).expand(ctx.shape), None, None
+
+
 def channel_sums(g: Tensor, rank: int) -> Tensor:
     """The gradient of the bias: ``g`` summed over all axes but that of the channels."""
-    if g.dtype is torch.complex32:
-        # which PyTorch cannot add up
+    if g.is_complex():
         return torch.complex(channel_sums(g.real, rank), channel_sums(g.imag, rank))
+    # PyTorch's own sums to one number depend on the number of threads
+    if unwatched(autocast=False) and plain(g) and g.numel():
+        compute = prepared_sums(rank, g.shape, g.dtype)
+        if compute is not None:
+            return recorder(ChannelSums)(g, rank, compute) if g.requires_grad else compute(g)
     axis = g.dim() - rank - 1
-    if not plain(g) or g.shape[axis] > 1:
-        return g.sum([other for other in range(g.dim()) if other != axis])
-    # PyTorch splits a sum to one number among threads, and the rounding with it
-    numbers = g.reshape(-1)
-    whole = numbers.numel() // ROW * ROW
-    rows = numbers[:whole].reshape(-1, ROW).sum(1)
-    return torch.cat([rows, numbers[whole:]]).sum().reshape(1)
+    return g.sum([other for other in range(g.dim()) if other != axis])
+
+
+def _without_gaps(g: Tensor, rank: int) -> Tensor:
+    """A gradient that is read several times, copied once where it would be copied every time."""
+    if not plain(g) or g.is_contiguous() or g.movedim(-rank - 1, -1).is_contiguous():
+        return g
+    return g.contiguous()
 
 
 def _remember(ctx: Any, first: Tensor, second: Tensor, s: Spatial) -> None:

@@ -18,6 +18,7 @@ from torch.nn import Parameter
 from polyphase.arithmetic.problem import LAYOUTS, Problem
 from polyphase.engine import memory, reference
 from polyphase.engine.run import Operation, operation
+from polyphase.engine.sums import BiasOperation
 from polyphase.engine.weights import WeightOperation, weight_operation
 from polyphase.functional.tensors.kept import kept_panels
 
@@ -131,12 +132,30 @@ class NativeWeights:
         return self._result.of(reference.weight_grad(*arrays, problem.geometry, problem.groups))
 
 
+class NativeSums:
+    """The gradient of the bias of a plain CPU tensor: the sum of every channel."""
+
+    def __init__(self, operations: dict[bool, BiasOperation], layouts: "Layouts") -> None:
+        self._operations = operations
+        self._layouts = layouts
+
+    def __call__(self, y: Tensor) -> Tensor:
+        """The sums over images and positions."""
+        # the two layouts of one channel are the same memory
+        last = y.shape[self._layouts.channel_axis] > 1 and self._layouts.is_last(y)
+        y = self._layouts.placed(y, last)
+        b = y.new_empty(y.shape[self._layouts.channel_axis])
+        self._operations[last].run(y.data_ptr(), b.data_ptr())
+        return b
+
+
 class Layouts:
     """Which memory layout a call is computed in."""
 
     def __init__(self, problem: Problem, batched: bool) -> None:
         self._rank = problem.rank
         self._batched = batched
+        self.channel_axis = int(batched)
         # where sizes of 1 make both layouts the same memory, PyTorch goes by the strides
         self.told_apart = problem.in_channels > 1 and max(problem.input_size) > 1
         _, channels, *taps = problem.weight_shape

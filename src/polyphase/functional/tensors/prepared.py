@@ -1,6 +1,7 @@
 """From the arguments of a call to what computes it on the CPU, checked once and remembered."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -8,10 +9,11 @@ import torch
 from torch import Tensor
 
 from polyphase.arithmetic.geometry import Geometry
-from polyphase.arithmetic.problem import Problem
+from polyphase.arithmetic.problem import LAYOUTS, Problem
+from polyphase.engine.sums import bias_operation
 from polyphase.errors import GeometryError
 from polyphase.functional.arguments import DTYPES, read
-from polyphase.functional.tensors.native import Native, NativeWeights
+from polyphase.functional.tensors.native import Layouts, Native, NativeSums, NativeWeights
 from polyphase.functional.tensors.parts import PARTS, ComplexNative, ComplexWeights
 from polyphase.functional.tensors.spatial import Spatial, spatial
 
@@ -99,3 +101,27 @@ def prepared_weights(
     if problem.dtype in PARTS:
         return ComplexWeights(problem)
     return NativeWeights(problem, input_dtype, batched)
+
+
+@lru_cache(maxsize=4096)
+def prepared_sums(rank: int, shape: Sizes, dtype: torch.dtype) -> NativeSums | None:
+    """What sums every channel of a tensor that has elements; ``None`` where PyTorch has to."""
+    name = DTYPES.get(str(dtype).removeprefix("torch."), "")
+    batched = len(shape) == rank + 2
+    channels, *size = shape[batched:]
+    # a layer whose output has this shape
+    problem = Problem(
+        Geometry((1,) * rank),
+        tuple(size),
+        1,
+        channels,
+        batch=shape[0] if batched else 1,
+        dtype=name,
+    )
+    operations = {}
+    for last in (False, True):
+        found = bias_operation(replace(problem, layout=LAYOUTS[rank][last]))
+        if found is None:
+            return None
+        operations[last] = found
+    return NativeSums(operations, Layouts(problem, batched))
