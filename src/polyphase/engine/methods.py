@@ -13,12 +13,16 @@ from types import ModuleType
 from typing import Any
 
 from polyphase.arithmetic.problem import Problem
-from polyphase.engine import minimal
+from polyphase.engine import minimal_channels, minimal_positions
 from polyphase.engine.channels import ChannelsTiling
 from polyphase.engine.channels_tables import ChannelsTables
 from polyphase.engine.kernels import channels, positions
-from polyphase.engine.kernels import minimal as minimal_kernel
-from polyphase.engine.minimal_tables import MinimalTables
+from polyphase.engine.kernels import minimal_channels as minimal_channels_kernel
+from polyphase.engine.kernels import minimal_positions as minimal_positions_kernel
+from polyphase.engine.minimal import paired
+from polyphase.engine.minimal_channels_tables import MinimalChannelsTables
+from polyphase.engine.minimal_positions import LONGEST_WINDOW
+from polyphase.engine.minimal_positions_tables import MinimalPositionsTables
 from polyphase.engine.positions import LONGEST_UNEVEN_WINDOW, PositionsTiling
 from polyphase.engine.positions_tables import PositionsTables
 from polyphase.engine.stencil import stencils, step_counts
@@ -99,26 +103,44 @@ def _refuse_positions(problem: Problem, target: Target) -> str | None:
 
 
 def _refuse_minimal(problem: Problem, target: Target) -> str | None:
+    """What both methods of minimal filtering refuse."""
     reason = _refuse_taps(problem, target)
+    if reason:
+        return reason
+    axes = stencils(problem)
+    if max(axis.in_step for axis in axes) > 1:
+        return "it reads neighbouring inputs, and the stride skips some"
+    if not any(paired(axis) for axis in axes):
+        return "no two outputs next to each other in a phase share an input"
+    return None
+
+
+def _refuse_minimal_positions(problem: Problem, target: Target) -> str | None:
+    reason = _refuse_minimal(problem, target)
     if reason:
         return reason
     if lies_last(problem.channels_last, problem.in_channels, problem.input_size) or lies_last(
         problem.channels_last, problem.out_channels, problem.output_size
     ):
         return "its vectors run along positions, and channels lie closer"
-    axes = stencils(problem)
-    if max(axis.in_step for axis in axes) > 1:
-        return "it reads neighbouring inputs, and the stride skips some"
-    if not any(minimal.paired(axis) for axis in axes):
-        return "no two outputs next to each other in a phase share an input"
-    weave = 2 * axes[2].out_step
+    width = stencils(problem)[2]
+    weave = 2 * width.out_step
     if weave > target.registers:
         return f"weaving {weave} rows together takes more than {target.registers} vector registers"
-    if len(axes[2].offsets) > minimal.LONGEST_WINDOW:
+    if len(width.offsets) > LONGEST_WINDOW:
         return (
-            f"its products along the last axis are unrolled, and a window of "
-            f"{len(axes[2].offsets)} inputs is longer than {minimal.LONGEST_WINDOW}"
+            f"it unrolls the window of the last axis, and {len(width.offsets)} inputs are more "
+            f"than {LONGEST_WINDOW}"
         )
+    return None
+
+
+def _refuse_minimal_channels(problem: Problem, target: Target) -> str | None:
+    reason = _refuse_minimal(problem, target)
+    if reason:
+        return reason
+    if not problem.channels_last or 1 in (problem.in_channels, problem.out_channels):
+        return "its vectors run along channels, and positions lie closer"
     return None
 
 
@@ -137,7 +159,20 @@ def _refuse_weights(problem: Problem, target: Target) -> str | None:
 METHODS = (
     Method("channels", _refuse_channels, ChannelsTiling, ChannelsTables, channels),
     Method("positions", _refuse_positions, PositionsTiling, PositionsTables, positions),
-    Method("minimal", _refuse_minimal, minimal.tiling, MinimalTables, minimal_kernel),
+    Method(
+        "minimal_positions",
+        _refuse_minimal_positions,
+        minimal_positions.tiling,
+        MinimalPositionsTables,
+        minimal_positions_kernel,
+    ),
+    Method(
+        "minimal_channels",
+        _refuse_minimal_channels,
+        minimal_channels.tiling,
+        MinimalChannelsTables,
+        minimal_channels_kernel,
+    ),
     Method("weights", _refuse_weights, WeightsTiling),
     Method("reference", lambda problem, target: None),
 )

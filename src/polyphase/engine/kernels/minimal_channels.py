@@ -1,0 +1,205 @@
+"""Method ``minimal_channels``: minimal filtering, vectors along channels, inputs broadcast.
+
+A cell stands for one or two neighbouring positions of each axis. The input of a box of cells is
+packed into planes of pixels, one per combination of forms that the products of the axes read. Each
+product is then a matrix product over the input channels, held in registers; where it ends, it is
+added to the totals of the register tile, which lie in the first-level cache.
+"""
+
+from dataclasses import dataclass
+
+from llvmlite import ir
+
+from polyphase.engine.kernels.channels import PLACE
+from polyphase.engine.kernels.driver import CLASS, Frame, Record
+from polyphase.engine.kernels.minimal_positions import NOTHING, ROW, TAP, WEIGHTS_AHEAD
+from polyphase.engine.target import Target
+
+# a row of pixels from column ``first`` of the input on, or a plane that is taken from another one
+PACK = "source target less first".split()
+# a line of places for each combination of outputs
+COLUMN = "tile places".split()
+# input channels that are added one after another before their sum joins the totals
+LONGEST_CHAIN = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What the machine code depends on.
+
+    A register tile has ``positions`` cells, ``cell`` tile elements apart, by ``vectors`` of output
+    channels. A cell is ``together`` positions of the last axis, ``outputs`` of all axes.
+    """
+
+    dtype: str
+    positions: int
+    cell: int
+    vectors: int
+    together: int
+    outputs: int
+
+    @property
+    def totals(self) -> int:
+        """Vectors of a register tile's totals."""
+        return self.outputs * self.positions * self.vectors
+
+    def name(self, target: Target) -> str:
+        """Kernel name: type, method, tile, target."""
+        tile = f"{self.positions}x{self.vectors}"
+        return f"{self.dtype}_minimal_channels_{tile}_{self.outputs}_{target.name}"
+
+
+def build(shape: Shape, target: Target) -> str:
+    """IR of the kernel."""
+    assert (shape.positions + 1) * shape.vectors < target.registers, shape
+    assert shape.together in (1, 2), shape
+    assert shape.outputs in (1, 2, 4, 8), shape
+    return MinimalChannels(shape, target.lanes(shape.dtype)).build()
+
+
+class MinimalChannels(Frame):
+    """Builder of the method."""
+
+    row_fields = ROW
+    column_fields = COLUMN
+    more_context = ("places", "rest_step")
+    more_tables = ("places",)
+
+    def __init__(self, shape: Shape, lanes: int) -> None:
+        super().__init__(shape.dtype, lanes)
+        self.shape = shape
+        self.width = shape.vectors * lanes
+
+    def pack(self, task: Record, tile: ir.Value, start: ir.Value, count: ir.Value) -> None:
+        """Every form of the input of a box, with zeros beyond the borders.
+
+        First the pixels of every plane, then the planes whose forms have a difference.
+        """
+        e, b, c = self.e, self.e.builder, self.context
+        x = e.at(c["x"], e.add(task["x"], e.mul(start, c["x_channel"])), self.storage)
+        with e.loop(task["pack_start"], task["pack_stop"]) as rows:
+            row = self.record(c["pack_rows"], rows.index, PACK)
+            out = e.at(tile, row["target"], self.kind)
+            plain = b.icmp_signed("==", row["less"], e.const(NOTHING))
+            with b.if_else(plain) as (raw, difference):
+                with raw:
+                    self._pack_pixels(self.packed_line(task, x, row), row["first"], out, count)
+                with difference:
+                    less = e.at(tile, row["less"], self.kind)
+                    with e.loop(0, row["source"], self.lanes) as parts:
+                        value = e.load_vector(out, parts.index, self.kind)
+                        other = e.load_vector(less, parts.index, self.kind)
+                        e.store_vector(b.fsub(value, other), out, parts.index)
+
+    def _pack_pixels(self, line: Record, first: ir.Value, out: ir.Value, count: ir.Value) -> None:
+        """One row of pixels with all their channels."""
+        e, b, c = self.e, self.e.builder, self.context
+        with e.loop(0, c["tile_width"]) as cells:
+            place = e.add(e.mul(cells.index, self.shape.together), first)
+            inside = b.icmp_unsigned("<", b.sub(place, line["low"]), line["count"])
+            valid = b.select(inside, count, e.const(0))
+            source = e.at(line["line"], e.mul(place, c["x_width"]), self.storage)
+            target = e.at(out, e.mul(cells.index, self.shape.cell), self.kind)
+            with e.loop(0, count, self.lanes) as parts:
+                mask = e.lanes_within(parts.index, valid)
+                vector = e.load_vector(source, parts.index, self.storage, mask)
+                e.store_vector(e.widen(vector, self.kind), target, parts.index)
+
+    def block(
+        self, task: Record, tile: ir.Value, first: ir.Value, count: ir.Value, last: ir.Value
+    ) -> None:
+        """Every register tile of a task: one product after another."""
+        e, b, c = self.e, self.e.builder, self.context
+        fresh = b.icmp_signed("==", first, e.const(0))
+        y = e.at(c["y"], task["y"], self.storage)
+        panels = e.at(c["weights"], task["weights"], self.kind)
+        totals = e.at(tile, c["tile_size"], self.kind)
+        with e.loop(task["row_start"], task["row_stop"], carried=[totals]) as rows:
+            row = self.record(c["rows"], rows.index, ROW)
+            span = self.record(c["classes"], e.add(task["class_base"], row["class"]), CLASS)
+            panel = e.at(panels, row["weights"], self.kind)
+            taps = b.sub(row["tap_stop"], row["tap_start"])
+            skipped = e.mul(e.mul(first, taps), self.width)
+            weights = e.at(panel, e.add(skipped, self.width), self.kind)
+            y_row = e.at(y, row["y"], self.storage)
+            with e.loop(span["start"], span["stop"], carried=rows.values) as columns:
+                column = self.record(c["columns"], columns.index, COLUMN)
+                here = columns.values[0]
+                with e.when(fresh):
+                    self._open(panel, here)
+                source = e.at(tile, column["tile"], self.kind)
+                self._multiply(row, weights, source, count, here)
+                with e.when(last):
+                    self._store(column, row["valid"], here, y_row)
+                columns.carry([e.at(here, c["rest_step"], self.kind)])
+            rows.carry(columns.results)
+
+    def _open(self, panel: ir.Value, totals: ir.Value) -> None:
+        """The totals before the first product: the bias of each channel."""
+        e, shape = self.e, self.shape
+        bias = [e.load_vector(panel, v * self.lanes, self.kind) for v in range(shape.vectors)]
+        with e.loop(0, shape.outputs * shape.positions) as places:
+            line = e.at(totals, e.mul(places.index, self.width), self.kind)
+            for v, value in enumerate(bias):
+                e.store_vector(value, line, v * self.lanes)
+
+    def _multiply(
+        self, row: Record, weights: ir.Value, source: ir.Value, count: ir.Value, totals: ir.Value
+    ) -> None:
+        """Add all products of one block of input channels to the totals, in a fixed order."""
+        e, b, c, shape = self.e, self.e.builder, self.context, self.shape
+        zero = ir.Constant(ir.VectorType(self.kind, self.lanes), None)
+        with e.loop(row["tap_start"], row["tap_stop"], carried=[weights]) as taps:
+            tap = self.record(c["taps"], taps.index, TAP)
+            base = e.at(source, tap["tile"], self.kind)
+            with e.loop(0, count, LONGEST_CHAIN, carried=[*taps.values, base]) as pieces:
+                left, most = b.sub(count, pieces.index), e.const(LONGEST_CHAIN)
+                length = b.select(b.icmp_signed("<", left, most), left, most)
+                start = [*pieces.values, *[zero] * (shape.positions * shape.vectors)]
+                with e.loop(0, length, carried=start) as channels:
+                    a, x, *sums = channels.values
+                    self._step(a, x, sums)
+                    channels.carry([e.at(a, self.width, self.kind), e.at(x, 1, self.kind), *sums])
+                self._add(channels.results[2:], tap["outputs"], totals)
+                pieces.carry(channels.results[:2])
+            taps.carry(pieces.results[:1])
+
+    def _step(self, a: ir.Value, x: ir.Value, sums: list[ir.Value]) -> None:
+        """One input channel of one product: every cell, all vectors; in place."""
+        e, count = self.e, self.shape.vectors
+        for v in range(count):
+            e.prefetch(a, WEIGHTS_AHEAD + v * self.lanes, self.kind)
+        weights = [e.load_vector(a, v * self.lanes, self.kind) for v in range(count)]
+        for i in range(self.shape.positions):
+            factor = e.splat(e.load(x, i * self.shape.cell, self.kind))
+            for v, value in enumerate(weights):
+                sums[i * count + v] = e.fma(factor, value, sums[i * count + v])
+
+    def _add(self, sums: list[ir.Value], outputs: ir.Value, totals: ir.Value) -> None:
+        """Add sums to the totals of every combination that ``outputs`` has a bit for."""
+        e, b = self.e, self.e.builder
+        with e.loop(0, self.shape.outputs) as outer:
+            bit = b.and_(b.lshr(outputs, outer.index), e.const(1))
+            with e.when(b.icmp_signed("!=", bit, e.const(0))):
+                here = e.at(totals, e.mul(outer.index, len(sums) * self.lanes), self.kind)
+                for i, value in enumerate(sums):
+                    before = e.load_vector(here, i * self.lanes, self.kind)
+                    e.store_vector(b.fadd(before, value), here, i * self.lanes)
+
+    def _store(self, column: Record, valid: ir.Value, totals: ir.Value, y: ir.Value) -> None:
+        """Write the channels of each place that is an output."""
+        e, b, c, shape = self.e, self.e.builder, self.context, self.shape
+        whole = b.icmp_signed("==", valid, e.const(self.width))
+        with e.loop(0, shape.outputs * shape.positions) as places:
+            place = self.record(c["places"], e.add(column["places"], places.index), PLACE)
+            used = b.icmp_signed("!=", place["limit"], e.const(0))
+            line = e.at(totals, e.mul(places.index, self.width), self.kind)
+            out = e.at(y, place["y"], self.storage)
+            with e.when(used), b.if_else(whole) as (direct, partial):
+                for block, all_lanes in ((direct, True), (partial, False)):
+                    with block:
+                        for v in range(shape.vectors):
+                            at = v * self.lanes
+                            value = e.narrow(e.load_vector(line, at, self.kind), self.storage)
+                            mask = None if all_lanes else e.lanes_within(at, valid)
+                            e.store_vector(value, out, at, mask)

@@ -1,0 +1,346 @@
+"""Method ``minimal_positions``: minimal filtering, vectors along positions, weights broadcast.
+
+A cell stands for one or two neighbouring positions of each axis. The input of a box of cells is
+packed into planes, one per form that the products of the axes read: forms of the outer axes combine
+whole rows, forms of the last axis the elements of a row. Each product is then a matrix product over
+the input channels, held in registers; where it ends, it is added to the totals of the register
+tile, which lie in the first-level cache. When all products are done, the totals are woven together
+and stored.
+"""
+
+from dataclasses import dataclass
+
+from llvmlite import ir
+
+from polyphase.engine.kernels.driver import Frame, Record
+from polyphase.engine.kernels.positions import SEGMENT
+from polyphase.engine.target import Target
+
+# a row of the input, or a plane that is taken from another one
+PACK = "source target less".split()
+NOTHING = -1
+ROW = "weights y tap_start tap_stop class valid".split()
+TAP = "tile outputs".split()
+# for each combination of outer outputs: whether a column is whole, and its segments otherwise
+COLUMN = "tile y".split()
+STORED = "whole segment_start segment_stop".split()
+# input channels that are added one after another before their sum joins the totals; with what
+# serves two positions a sum has twice as many products
+LONGEST_CHAIN = 128
+# the input is fetched this many channels before it is packed
+CHANNELS_AHEAD = 2
+# weights are read in one long line; they are fetched so many elements before
+WEIGHTS_AHEAD = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A product of the last axis: its plane, the phases it serves, the positions it is added to.
+
+    With ``negative`` it is subtracted. What serves both positions of a cell is kept, so that the
+    next two steps begin with it, each for one of them.
+    """
+
+    plane: int
+    phases: tuple[int, ...]
+    outputs: tuple[int, ...]
+    negative: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What the machine code depends on.
+
+    A register tile has ``channels`` output channels by ``vectors`` of cells. ``phases`` and
+    ``together`` are those of the last axis; ``steps`` are its products, ``forms`` what the planes
+    hold: element ``together*cell + plus`` less element ``together*cell + minus``, both counted from
+    the first that any form reads. ``outputs`` combinations of outer positions are in a cell. Rows
+    are packed ``row_lanes`` cells at a time, a power of two.
+    """
+
+    dtype: str
+    channels: int
+    vectors: int
+    phases: int
+    together: int
+    steps: tuple[Step, ...]
+    forms: tuple[tuple[int, int | None], ...]
+    outputs: int
+    row_lanes: int
+
+    @property
+    def weave(self) -> int:
+        """Neighbouring outputs of the last axis that belong to a cell."""
+        return self.phases * self.together
+
+    @property
+    def totals(self) -> int:
+        """Vectors of a register tile's totals."""
+        return self.outputs * self.channels * self.weave * self.vectors
+
+    @property
+    def step_weights(self) -> int:
+        """Weights that one input channel of one outer product meets."""
+        return self.channels * sum(len(step.phases) for step in self.steps)
+
+    @property
+    def most_sums(self) -> int:
+        """Vectors of sums that are in registers at once."""
+        return self.channels * self.vectors * max((len(s.phases) for s in self.steps), default=1)
+
+    def name(self, target: Target) -> str:
+        """Kernel name: type, method, tile, target."""
+        tile = f"{self.channels}x{self.weave}x{self.vectors}"
+        return f"{self.dtype}_minimal_positions_{tile}_{self.outputs}_{target.name}"
+
+
+def build(shape: Shape, target: Target) -> str:
+    """IR of the kernel."""
+    assert shape.most_sums + shape.vectors < target.registers, shape
+    assert shape.together in (1, 2), shape
+    assert shape.outputs in (1, 2, 4), shape
+    assert 0 < shape.row_lanes <= target.lanes(shape.dtype), shape
+    return MinimalPositions(shape, target.lanes(shape.dtype)).build()
+
+
+class MinimalPositions(Frame):
+    """Builder of the method."""
+
+    row_fields = ROW
+    more_context = ("segments", "tile_plane", "y_channel", "rest_step", "y_outer0", "y_outer1")
+    more_tables = ("segments",)
+
+    def __init__(self, shape: Shape, lanes: int) -> None:
+        self.column_fields = (*COLUMN, *(f"{n}{j}" for j in range(shape.outputs) for n in STORED))
+        super().__init__(shape.dtype, lanes)
+        self.shape = shape
+        # what serves two positions
+        self.kept = self.e.slot(ir.VectorType(self.kind, lanes), shape.most_sums)
+        # a channel of a register tile, woven
+        self.spill = self.e.slot(ir.VectorType(self.storage, lanes), shape.weave * shape.vectors)
+
+    # packing
+
+    def pack(self, task: Record, tile: ir.Value, start: ir.Value, count: ir.Value) -> None:
+        """Every form of the input of a box, with zeros beyond the borders.
+
+        First the rows of every plane, then the planes whose forms have a difference on outer axes.
+        """
+        e, c = self.e, self.context
+        x = e.at(c["x"], e.add(task["x"], e.mul(start, c["x_channel"])), self.storage)
+        with e.loop(0, count) as channels:
+            source = e.at(x, e.mul(channels.index, c["x_channel"]), self.storage)
+            target = e.at(tile, e.mul(channels.index, c["tile_channel"]), self.kind)
+            with e.loop(task["pack_start"], task["pack_stop"]) as rows:
+                row = self.record(c["pack_rows"], rows.index, PACK)
+                out = e.at(target, row["target"], self.kind)
+                plain = e.builder.icmp_signed("==", row["less"], e.const(NOTHING))
+                with e.builder.if_else(plain) as (raw, difference):
+                    with raw:
+                        line = self.packed_line(task, source, row)
+                        with e.loop(0, c["tile_width"], self.shape.row_lanes) as blocks:
+                            self._pack_cells(line, out, blocks.index)
+                    with difference:
+                        less = e.at(target, row["less"], self.kind)
+                        with e.loop(0, row["source"], self.lanes) as cells:
+                            value = e.load_vector(out, cells.index, self.kind)
+                            other = e.load_vector(less, cells.index, self.kind)
+                            e.store_vector(e.builder.fsub(value, other), out, cells.index)
+
+    def _pack_cells(self, line: Record, out: ir.Value, at: ir.Value) -> None:
+        """Some cells of a row, for each plane."""
+        e, b, together = self.e, self.e.builder, self.shape.together
+        read = [offset for form in self.shape.forms for offset in form if offset is not None]
+        # where few cells are left, their positions fit one vector
+        left = e.mul(b.sub(self.context["tile_width"], at), together)
+        few = b.icmp_signed("<=", left, e.const(self.lanes))
+        zero = ir.Constant(ir.VectorType(self.kind, self.lanes), None)
+        ahead = e.add(e.mul(self.context["x_channel"], CHANNELS_AHEAD), e.mul(at, together))
+        for part in range(together):
+            e.prefetch(line["line"], e.add(ahead, part * self.lanes), self.storage)
+        raw: list[ir.Value] = []
+        for first in range(0, max(read, default=-1) + 1, together):
+            place = e.add(e.mul(at, together), first)
+            vectors = [self._positions(line, place)]
+            if together == 2 and self.shape.row_lanes * together <= self.lanes:
+                vectors.append(zero)
+            elif together == 2:
+                beyond = lambda p=place: [self._positions(line, e.add(p, self.lanes))]  # noqa: E731
+                vectors += e.either(few, lambda: [zero], beyond)
+            raw += e.deinterleave(vectors)
+        for plane, (plus, minus) in enumerate(self.shape.forms):
+            value = raw[plus] if minus is None else b.fsub(raw[plus], raw[minus])
+            target = e.add(at, e.mul(self.context["tile_plane"], plane))
+            e.store(e.first_lanes(value, self.shape.row_lanes), out, target)
+
+    def _positions(self, line: Record, first: ir.Value) -> ir.Value:
+        """A vector of neighbouring inputs."""
+        e = self.e
+        mask = e.lanes_within(e.builder.sub(first, line["low"]), line["count"])
+        return e.widen(e.load_vector(line["line"], first, self.storage, mask), self.kind)
+
+    # arithmetic
+
+    def block(
+        self, task: Record, tile: ir.Value, first: ir.Value, count: ir.Value, last: ir.Value
+    ) -> None:
+        """Every register tile of a task: all products of an outer one, then the next outer one."""
+        e, c, shape = self.e, self.context, self.shape
+        fresh = e.builder.icmp_signed("==", first, e.const(0))
+        y = e.at(c["y"], task["y"], self.storage)
+        panels = e.at(c["weights"], task["weights"], self.kind)
+        totals = e.at(tile, c["tile_size"], self.kind)
+        with e.loop(task["row_start"], task["row_stop"], carried=[totals]) as rows:
+            row = self.record(c["rows"], rows.index, ROW)
+            span = self.record(
+                c["classes"], e.add(task["class_base"], row["class"]), ("start", "stop")
+            )
+            panel = e.at(panels, row["weights"], self.kind)
+            taps = e.builder.sub(row["tap_stop"], row["tap_start"])
+            skipped = e.mul(e.mul(first, taps), shape.step_weights)
+            weights = e.at(panel, e.add(skipped, shape.channels), self.kind)
+            y_row = e.at(y, row["y"], self.storage)
+            with e.loop(span["start"], span["stop"], carried=rows.values) as columns:
+                column = self.record(c["columns"], columns.index, self.column_fields)
+                here = columns.values[0]
+                with e.when(fresh):
+                    self._open(panel, here)
+                source = e.at(tile, column["tile"], self.kind)
+                self._multiply(row, weights, source, count, here)
+                with e.when(last):
+                    self._store(row, column, here, y_row)
+                columns.carry([e.at(here, c["rest_step"], self.kind)])
+            rows.carry(columns.results)
+
+    def _open(self, panel: ir.Value, totals: ir.Value) -> None:
+        """The totals before the first product: the bias of each channel."""
+        e, shape = self.e, self.shape
+        size = shape.weave * shape.vectors
+        with e.loop(0, shape.channels) as channels:
+            bias = e.splat(e.load(panel, channels.index, self.kind))
+            for j in range(shape.outputs):
+                place = e.add(channels.index, j * shape.channels)
+                line = e.at(totals, e.mul(place, size * self.lanes), self.kind)
+                for v in range(size):
+                    e.store_vector(bias, line, v * self.lanes)
+
+    def _multiply(
+        self, row: Record, weights: ir.Value, source: ir.Value, count: ir.Value, totals: ir.Value
+    ) -> None:
+        """Add all products of one block of input channels to the totals, in a fixed order."""
+        e, c, b, shape = self.e, self.context, self.e.builder, self.shape
+        with e.loop(row["tap_start"], row["tap_stop"], carried=[weights]) as taps:
+            tap = self.record(c["taps"], taps.index, TAP)
+            base = e.at(source, tap["tile"], self.kind)
+            with e.loop(0, count, LONGEST_CHAIN) as pieces:
+                left, most = b.sub(count, pieces.index), e.const(LONGEST_CHAIN)
+                length = b.select(b.icmp_signed("<", left, most), left, most)
+                piece = e.at(base, e.mul(c["tile_channel"], pieces.index), self.kind)
+                before = 0
+                sums: list[ir.Value] = []
+                for number, step in enumerate(shape.steps):
+                    width = shape.channels * len(step.phases)
+                    skipped = e.add(e.mul(count, before), e.mul(pieces.index, width))
+                    factors = e.at(taps.values[0], skipped, self.kind)
+                    plane = e.at(piece, e.mul(c["tile_plane"], step.plane), self.kind)
+                    sums = self._product(step, factors, plane, length, self._begun(number, sums))
+                    if len(step.outputs) > 1:
+                        for i, value in enumerate(sums):
+                            e.store_vector(value, self.kept, i * self.lanes)
+                    else:
+                        self._add(step, sums, tap["outputs"], totals)
+                    before += width
+            taps.carry([e.at(taps.values[0], e.mul(count, shape.step_weights), self.kind)])
+
+    def _begun(self, number: int, sums: list[ir.Value]) -> list[ir.Value]:
+        """The sums that a step begins with: nothing, or what the step for two positions left."""
+        steps = self.shape.steps
+        count = self.shape.channels * len(steps[number].phases) * self.shape.vectors
+        if number > 0 and len(steps[number - 1].outputs) > 1:
+            return sums
+        if number > 1 and len(steps[number - 2].outputs) > 1:
+            return [self.e.load_vector(self.kept, i * self.lanes, self.kind) for i in range(count)]
+        return [ir.Constant(ir.VectorType(self.kind, self.lanes), None)] * count
+
+    def _product(
+        self, step: Step, weights: ir.Value, plane: ir.Value, count: ir.Value, sums: list[ir.Value]
+    ) -> list[ir.Value]:
+        """Add one matrix product over some input channels to the sums."""
+        e, shape = self.e, self.shape
+        width = shape.channels * len(step.phases)
+        with e.loop(0, count, carried=[weights, plane, *sums]) as channels:
+            a, x, *sums = channels.values
+            inputs = [e.load_vector(x, v * self.lanes, self.kind) for v in range(shape.vectors)]
+            if step.negative:
+                inputs = [e.builder.fneg(value) for value in inputs]
+            e.prefetch(a, WEIGHTS_AHEAD, self.kind)
+            for i in range(width):
+                factor = e.splat(e.load(a, i, self.kind))
+                for v, value in enumerate(inputs):
+                    at = i * shape.vectors + v
+                    sums[at] = e.fma(factor, value, sums[at])
+            x = e.at(x, self.context["tile_channel"], self.kind)
+            channels.carry([e.at(a, width, self.kind), x, *sums])
+        return channels.results[2:]
+
+    def _add(self, step: Step, sums: list[ir.Value], outputs: ir.Value, totals: ir.Value) -> None:
+        """Add sums to the totals of every outer output that ``outputs`` has a bit for."""
+        e, b, shape = self.e, self.e.builder, self.shape
+        (position,) = step.outputs
+        each = shape.channels * shape.weave * shape.vectors * self.lanes
+        with e.loop(0, shape.outputs) as outer:
+            bit = b.and_(b.lshr(outputs, outer.index), e.const(1))
+            with e.when(b.icmp_signed("!=", bit, e.const(0))):
+                here = e.at(totals, e.mul(outer.index, each), self.kind)
+                for i, value in enumerate(sums):
+                    rest, v = divmod(i, shape.vectors)
+                    channel, number = divmod(rest, len(step.phases))
+                    line = channel * shape.weave + position * shape.phases + step.phases[number]
+                    at = (line * shape.vectors + v) * self.lanes
+                    e.store_vector(b.fadd(e.load_vector(here, at, self.kind), value), here, at)
+
+    # storing
+
+    def _store(self, row: Record, column: Record, totals: ir.Value, y: ir.Value) -> None:
+        """Weave phases and positions of the last axis together and write what is valid."""
+        e, c, shape = self.e, self.context, self.shape
+        size = shape.weave * shape.vectors * self.lanes
+        for j in range(shape.outputs):
+            place = column["y"]
+            for axis in (0, 1):
+                if j >> axis & 1:
+                    place = e.add(place, c[f"y_outer{axis}"])
+            out = e.at(y, place, self.storage)
+            start, stop = column[f"segment_start{j}"], column[f"segment_stop{j}"]
+            whole = e.builder.icmp_signed("!=", column[f"whole{j}"], e.const(0))
+            used = e.builder.or_(whole, e.builder.icmp_signed("<", start, stop))
+            with e.when(used), e.loop(0, row["valid"]) as channels:
+                line = e.at(out, e.mul(channels.index, c["y_channel"]), self.storage)
+                first = e.mul(e.add(channels.index, j * shape.channels), size)
+                sums = e.at(totals, first, self.kind)
+                with e.builder.if_else(whole) as (direct, indirect):
+                    with direct:
+                        self._weave(sums, line)
+                    with indirect:
+                        self._weave(sums, self.spill)
+                        self._copy_segments(start, stop, line)
+
+    def _weave(self, sums: ir.Value, out: ir.Value) -> None:
+        """The totals of a channel in the order of the output."""
+        e, shape = self.e, self.shape
+        for v in range(shape.vectors):
+            vectors = [
+                e.load_vector(sums, (i * shape.vectors + v) * self.lanes, self.kind)
+                for i in range(shape.weave)
+            ]
+            for part, value in enumerate(e.interleave(vectors)):
+                at = (v * shape.weave + part) * self.lanes
+                e.store_vector(e.narrow(value, self.storage), out, at)
+
+    def _copy_segments(self, start: ir.Value, stop: ir.Value, line: ir.Value) -> None:
+        """The valid pieces of a channel's outputs, from the spill."""
+        e = self.e
+        with e.loop(start, stop) as segments:
+            segment = self.record(self.context["segments"], segments.index, SEGMENT)
+            source = e.at(self.spill, segment["source"], self.storage)
+            self.copy(source, e.at(line, segment["y"], self.storage), segment["count"])

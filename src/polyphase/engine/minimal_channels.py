@@ -1,0 +1,169 @@
+"""Tiling of method ``minimal_channels``: minimal filtering where memory is channels-last."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
+from math import prod
+
+from polyphase.arithmetic.problem import Problem
+from polyphase.engine.cover import Grid
+from polyphase.engine.kernels import minimal_channels as kernel
+from polyphase.engine.minimal import (
+    ADD_CYCLES,
+    FAR_LINE_CYCLES,
+    LEAST_DEPTH,
+    LESS_CYCLES,
+    MOST_TOTALS,
+    TOTAL_CYCLES,
+    MinimalTiling,
+    Section,
+    Together,
+    forms_of,
+    quickest,
+)
+from polyphase.engine.target import Target
+from polyphase.engine.tiling import (
+    LINE_CYCLES,
+    WEIGHT_LINE_CYCLES,
+    Corner,
+    Packing,
+    tasks,
+)
+
+MOST_VECTORS = 4
+# cycles to pack a vector of a pixel
+PACK_CYCLES = 2.5
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A register tile, a box, and the input channels packed at a time, with estimated cycles."""
+
+    box: Corner
+    depth: int
+    positions: int
+    vectors: int
+    cycles: float
+
+
+class MinimalChannelsTiling(MinimalTiling):
+    """All that the method decides about one problem on one target."""
+
+    def __init__(
+        self, problem: Problem, target: Target, cache_bytes: int, together: Together
+    ) -> None:
+        super().__init__(problem, target, cache_bytes, together)
+        self.choice = min(self._choices(), key=lambda choice: choice.cycles)
+
+    @property
+    def cycles(self) -> float:
+        """Estimated cycles of one core for the whole problem."""
+        return self.choice.cycles
+
+    @property
+    def kernel_name(self) -> str:
+        """Name of the kernel: type, method, tile, target."""
+        return self.kernel_shape.name(self.target)
+
+    @cached_property
+    def kernel_shape(self) -> kernel.Shape:
+        """What the machine code of the choice depends on."""
+        return kernel.Shape(
+            dtype=self.problem.dtype,
+            positions=self.choice.positions,
+            cell=self.cell_elements(self.choice.depth),
+            vectors=self.choice.vectors,
+            together=self.together[2],
+            outputs=self.outputs,
+        )
+
+    def describe(self) -> str:
+        """Register tile, box and channels packed at a time, for people."""
+        choice = self.choice
+        return (
+            f"{choice.positions} cells x {choice.vectors} vectors of {self.lanes}, cells of "
+            f"{self.cell_text} positions, boxes of {'x'.join(map(str, choice.box))} cells, "
+            f"{choice.depth} channels at a time"
+        )
+
+    @property
+    def row_tiles(self) -> int:
+        """Rows of register tiles that every box goes through, at the least."""
+        phases = prod(axis.out_step for axis in self.axes)
+        return phases * -(-self.out_channels // (2 * self.lanes))
+
+    @cached_property
+    def sections(self) -> list[Section]:
+        """Groups of phases of all axes that share a packed input."""
+        return list(product(*self.parts))
+
+    @property
+    def planes(self) -> int:
+        """Planes of a packed box."""
+        return max(len(forms_of(section)) for section in self.sections)
+
+    def cell_elements(self, depth: int) -> int:
+        """Tile elements of a pixel: whole lines, an odd number of them.
+
+        Pixels a power of two apart would push each other out of the first-level cache.
+        """
+        lines = -(-depth // self.lanes)
+        return (lines | 1) * self.lanes
+
+    def packing(self, box: Corner, spread: bool = False) -> Packing:
+        """Cells that the input of a box takes: no plane has a border."""
+        plane = prod(box)
+        return Packing(Grid(box, box), box[3], plane, self.planes * plane)
+
+    # choosing
+
+    def _choices(self) -> Iterator[Choice]:
+        widest = min(MOST_VECTORS, -(-self.out_channels // self.lanes))
+        for vectors in range(1, widest + 1):
+            most = (self.target.registers - 1) // vectors - 1
+            most = max(1, min(most, MOST_TOTALS // (self.outputs * vectors)))
+            for positions in range(max(1, 2 * most // 3), most + 1):
+                depth = self.in_channels
+                while True:
+                    yield self._choice(positions, vectors, depth)
+                    if depth <= LEAST_DEPTH:
+                        break
+                    depth = -(-depth // 2)
+
+    def _choice(self, positions: int, vectors: int, depth: int) -> Choice:
+        share = prod(self.whole) * self.groups * self.row_tiles // tasks()
+        box = self._largest(positions, False, depth, max(share, positions))
+        columns = -(-prod(box) // positions)
+        pieces = sum(
+            -(-min(depth, self.in_channels - first) // kernel.LONGEST_CHAIN)
+            for first in range(0, self.in_channels, depth)
+        )
+        blocks = -(-self.out_channels // (vectors * self.lanes))
+        sums = positions * vectors
+        tile, first, packed = 0.0, 0.0, 0.0
+        step = self._step_cycles(positions, vectors)
+        lines = prod(box) * self.in_channels / self.lanes
+        for section in self.sections:
+            products, added = self.sums(section)
+            rows = prod(len(group.phases) for group in section) * blocks
+            multiply = products * self.in_channels * step
+            add = pieces * added * sums * ADD_CYCLES
+            tile += rows * (multiply + add + self.outputs * sums * TOTAL_CYCLES)
+            far = self.lanes * self.compute_size / 64 * FAR_LINE_CYCLES
+            first += rows * products * self.in_channels * vectors * far
+            made = len(forms_of(section)) * PACK_CYCLES
+            packed += lines * (made + self.differences(section) * LESS_CYCLES)
+        cycles = self.box_count(box) * (columns * tile + first + packed)
+        return Choice(box, depth, positions, vectors, cycles)
+
+    def _step_cycles(self, positions: int, vectors: int) -> float:
+        """Cycles for one input channel of one product."""
+        fmas, loads = positions * vectors, positions + vectors
+        fetch = positions / self.lanes * LINE_CYCLES + vectors * WEIGHT_LINE_CYCLES
+        return max(fmas / 2, loads / 2, fetch, (fmas + loads + 4) / 7, 4.0)
+
+
+def tiling(problem: Problem, target: Target, cache_bytes: int) -> MinimalChannelsTiling:
+    """The quickest tiling over all ways to take positions together."""
+    return quickest(MinimalChannelsTiling, problem, target, cache_bytes)

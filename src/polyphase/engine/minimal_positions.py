@@ -1,0 +1,216 @@
+"""Tiling of method ``minimal_positions``: minimal filtering where memory is channels-first."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
+from math import prod
+
+from polyphase.arithmetic.problem import Problem
+from polyphase.engine.cover import Grid
+from polyphase.engine.filtering import Form, Group
+from polyphase.engine.kernels import minimal_positions as kernel
+from polyphase.engine.minimal import (
+    ADD_CYCLES,
+    FAR_LINE_CYCLES,
+    LEAST_DEPTH,
+    LESS_CYCLES,
+    MOST_TOTALS,
+    TOTAL_CYCLES,
+    MinimalTiling,
+    Section,
+    Together,
+    forms_of,
+    quickest,
+)
+from polyphase.engine.target import Target
+from polyphase.engine.tiling import LINE_CYCLES, Corner, Packing, odd_lines, tasks
+
+MOST_VECTORS = 4
+# products along the last axis are unrolled: no longer window than this
+LONGEST_WINDOW = 8
+# cycles to read and to make a vector of a packed row
+LOAD_CYCLES = 2.0
+FORM_CYCLES = 1.5
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A register tile, a box, and the input channels packed at a time, with estimated cycles."""
+
+    box: Corner
+    depth: int
+    channels: int
+    vectors: int
+    cycles: float
+
+
+class MinimalPositionsTiling(MinimalTiling):
+    """All that the method decides about one problem on one target."""
+
+    def __init__(
+        self, problem: Problem, target: Target, cache_bytes: int, together: Together
+    ) -> None:
+        super().__init__(problem, target, cache_bytes, together)
+        self.choice = min(self._choices(), key=lambda choice: choice.cycles)
+
+    @property
+    def cycles(self) -> float:
+        """Estimated cycles of one core for the whole problem."""
+        return self.choice.cycles
+
+    @property
+    def kernel_name(self) -> str:
+        """Name of the kernel: type, method, tile, target."""
+        return self.kernel_shape.name(self.target)
+
+    def describe(self) -> str:
+        """Register tile, box and channels packed at a time, for people."""
+        choice = self.choice
+        return (
+            f"{choice.channels} channels x {choice.vectors} vectors of {self.lanes}, cells of "
+            f"{self.cell_text} positions, boxes of {'x'.join(map(str, choice.box))} cells, "
+            f"{choice.depth} channels at a time"
+        )
+
+    @property
+    def row_tiles(self) -> int:
+        """Rows of register tiles that every box goes through, four channels each."""
+        outer = self.axes[0].out_step * self.axes[1].out_step
+        return outer * -(-self.out_channels // 4)
+
+    @cached_property
+    def sections(self) -> list[Section]:
+        """Groups of phases of depth and height that share a packed input."""
+        return list(product(self.parts[0], self.parts[1]))
+
+    # the last axis
+
+    @cached_property
+    def forms(self) -> tuple[Form, ...]:
+        """What the planes hold along the last axis; of two that differ in sign, the first."""
+        found: dict[Form, None] = {}
+        for group in self.parts[2]:
+            for form in group.forms:
+                if form.opposite not in found:
+                    found[form] = None
+        return tuple(found)
+
+    @property
+    def first_offset(self) -> int:
+        """The first input offset that any plane reads along the last axis."""
+        return min((offset for form in self.forms for offset in form.offsets), default=0)
+
+    @cached_property
+    def steps(self) -> tuple[tuple[kernel.Step, Group, int], ...]:
+        """The products of the last axis, with their group and their number in it."""
+        found = []
+        for group in self.parts[2]:
+            for number, one in enumerate(group.products):
+                negative = one.form not in self.forms
+                form = one.form.opposite if negative else one.form
+                plane = self.forms.index(form) if form else 0
+                step = kernel.Step(plane, group.phases, one.outputs, negative)
+                found.append((step, group, number))
+        return tuple(found)
+
+    @property
+    def planes(self) -> int:
+        """Planes of a packed channel."""
+        return len(self.forms) * max(len(forms_of(section)) for section in self.sections)
+
+    def packing(self, box: Corner, spread: bool = False) -> Packing:
+        """Cells that the input of a box takes: no plane has a border.
+
+        The channels of a plane lie side by side, since a product goes through them.
+        """
+        plane = odd_lines(prod(box) + self.lanes)
+        return Packing(Grid(box, box), box[3], plane, self.planes * plane)
+
+    # choosing
+
+    @cached_property
+    def kernel_shape(self) -> kernel.Shape:
+        """What the machine code of the choice depends on."""
+        first = self.first_offset
+        return kernel.Shape(
+            dtype=self.problem.dtype,
+            channels=self.choice.channels,
+            vectors=self.choice.vectors,
+            phases=self.axes[2].out_step,
+            together=self.together[2],
+            steps=tuple(step for step, _, _ in self.steps),
+            forms=tuple(
+                (form.plus - first, None if form.minus is None else form.minus - first)
+                for form in self.forms
+            ),
+            outputs=self.outputs,
+            row_lanes=min(self.lanes, 1 << (self.choice.box[3] - 1).bit_length()),
+        )
+
+    def _choices(self) -> Iterator[Choice]:
+        widest = max((len(step.phases) for step, _, _ in self.steps), default=1)
+        for vectors in range(1, MOST_VECTORS + 1):
+            most = (self.target.registers - 1 - vectors) // (widest * vectors)
+            if most < 1:
+                break
+            blocks = -(-self.out_channels // most)
+            channels = -(-self.out_channels // blocks)
+            totals = self.outputs * channels * vectors
+            totals *= self.axes[2].out_step * self.together[2]
+            if totals > MOST_TOTALS and channels > 1:
+                channels = max(1, channels * MOST_TOTALS // totals)
+            depth = self.in_channels
+            while True:
+                yield self._choice(channels, vectors, depth)
+                if depth <= LEAST_DEPTH:
+                    break
+                depth = -(-depth // 2)
+
+    def _choice(self, channels: int, vectors: int, depth: int) -> Choice:
+        share = prod(self.whole) * self.groups * self.row_tiles // tasks()
+        width = vectors * self.lanes
+        box = self._largest(width, False, depth, max(share, width))
+        columns = -(-prod(box) // width)
+        pieces = sum(
+            -(-min(depth, self.in_channels - first) // kernel.LONGEST_CHAIN)
+            for first in range(0, self.in_channels, depth)
+        )
+        blocks = -(-self.out_channels // channels)
+        tile, first, packed = 0.0, 0.0, 0.0
+        lines = -(-box[3] // self.lanes) * prod(box[:3]) * self.in_channels
+        reads = max((form.plus - self.first_offset for form in self.forms), default=0) + 1
+        weave = self.axes[2].out_step * self.together[2]
+        for section in self.sections:
+            products, added = self.sums(section)
+            phases = prod(len(group.phases) for group in section)
+            multiply = (
+                products
+                * self.in_channels
+                * sum(
+                    self._step_cycles(channels * len(step.phases), vectors)
+                    for step, _, _ in self.steps
+                )
+            )
+            rows = channels * sum(len(step.phases) for step, _, _ in self.steps)
+            far = products * self.in_channels * rows / 16 * FAR_LINE_CYCLES
+            add = pieces * added * rows * vectors * ADD_CYCLES
+            store = self.outputs * channels * weave * vectors * TOTAL_CYCLES
+            tile += phases * blocks * (multiply + add + store)
+            first += phases * blocks * far
+            made = len(forms_of(section))
+            packed += lines * made * (reads * LOAD_CYCLES + len(self.forms) * FORM_CYCLES)
+            dense = prod(box) / self.lanes * self.in_channels
+            packed += dense * self.differences(section) * len(self.forms) * LESS_CYCLES
+        cycles = self.box_count(box) * (columns * tile + first + packed)
+        return Choice(box, depth, channels, vectors, cycles)
+
+    def _step_cycles(self, rows: int, vectors: int) -> float:
+        """Cycles for one input channel of one product."""
+        fmas, loads = rows * vectors, rows + vectors
+        return max(fmas / 2, loads / 2, vectors * LINE_CYCLES, (fmas + loads + 4) / 7, 4.0)
+
+
+def tiling(problem: Problem, target: Target, cache_bytes: int) -> MinimalPositionsTiling:
+    """The quickest tiling over all ways to take positions together."""
+    return quickest(MinimalPositionsTiling, problem, target, cache_bytes)

@@ -1,0 +1,153 @@
+"""Tables and weight panels of method ``minimal_positions``: its tiling spelled out."""
+
+from collections.abc import Sequence
+from itertools import product
+from math import prod
+
+import numpy as np
+
+from polyphase.engine.cover import Grid, Output, Pattern, Table, column_tables
+from polyphase.engine.kernels import driver
+from polyphase.engine.kernels import minimal_positions as kernel
+from polyphase.engine.minimal import Section, forms_of
+from polyphase.engine.minimal_positions import MinimalPositionsTiling
+from polyphase.engine.minimal_tables import Limits, MinimalTables
+from polyphase.engine.pack import Offsets, Strides
+from polyphase.engine.tables import tap_number
+from polyphase.engine.tiling import Corner, odd_lines
+
+
+class MinimalPositionsTables(MinimalTables):
+    """The tables of one tiling."""
+
+    more_context = kernel.MinimalPositions.more_context
+    tiling: MinimalPositionsTiling
+
+    def __init__(self, tiling: MinimalPositionsTiling) -> None:
+        choice = tiling.choice
+        super().__init__(tiling, choice.box, choice.depth, False, 1)
+        self.shape = tiling.kernel_shape
+        self.pattern = Pattern(1, choice.vectors * tiling.lanes, 0)
+        self.fill_taps()
+        self.fill_rows(choice.channels)
+        self.fill_tasks()
+        width = len(kernel.COLUMN) + len(kernel.STORED) * tiling.outputs
+        self.columns = self.joined("columns", width)
+        totals = self.shape.totals * tiling.lanes
+        self.finish(
+            # a register tile may read past the last plane, but never past this
+            tiling.planes * self.plane_size + self.pattern.width + tiling.lanes,
+            totals,
+            segments=self.joined("segments", 3),
+            tile_plane=self.plane_size,
+            tile_channel=self.packing.plane,
+            y_channel=self.y_strides[1],
+            rest_step=totals if self.depth < tiling.in_channels else 0,
+            **{f"y_outer{i}": stride for i, stride in enumerate(self.output_strides)},
+        )
+
+    @property
+    def planes(self) -> int:
+        """Planes of a packed channel."""
+        return self.tiling.planes
+
+    @property
+    def plane_size(self) -> int:
+        """Cells of a plane: those of all channels packed at a time.
+
+        An odd number of lines, for a channel of all planes is written at once.
+        """
+        return odd_lines(self.depth * self.packing.plane)
+
+    @property
+    def planes_per_form(self) -> int:
+        """Forms of the last axis, which the kernel knows."""
+        return len(self.tiling.forms)
+
+    @property
+    def cell(self) -> int:
+        """A channel's cells lie side by side."""
+        return 1
+
+    @property
+    def row_height(self) -> int:
+        """Output values that one row tile makes of a cell."""
+        return self.shape.outputs * self.shape.channels * self.shape.weave
+
+    @property
+    def step_weights(self) -> int:
+        """Weights that one input channel of one outer product meets in a row tile."""
+        return self.shape.step_weights
+
+    def line_start(self, column: int) -> int:
+        """Where along the last axis the packed lines of a box begin that starts at ``column``."""
+        return column * self.tiling.together[2] + self.tiling.first_offset
+
+    def class_spans(self, origin: Corner, size: Corner) -> list[tuple[int, int]]:
+        """Columns of a box for each of the limits."""
+        weave = self.shape.weave
+        left = min(self.tiling.axes[2].output_size - origin[3] * weave, size[3] * weave)
+        spans = []
+        for limits in self.limits:
+            local = self.local(limits, origin, size)
+            key = (size, local, left)
+            span = self.known("columns", key)
+            if span is None:
+                span = self.append("columns", key, self._columns(size, local, left))
+            spans.append(span)
+        return spans
+
+    def _columns(self, size: Corner, limits: Limits, left: int) -> Table:
+        """The columns of a box: for each outer output, what of them is valid."""
+        grid = Grid(size, size)
+        bases = np.array(self.pattern.bases(grid), np.int64)
+        head, stored = len(kernel.COLUMN), len(kernel.STORED)
+        table = np.zeros((len(bases), head + stored * len(limits)), np.int64)
+        used = np.zeros(len(bases), bool)
+        output = Output(self.position_strides, self.shape.weave, left, 0)
+        for j, (depth, height) in enumerate(limits):
+            columns, segments = column_tables(grid, self.pattern, (depth, height), output)
+            columns[:, head + 1 :] += self.append("segments", None, segments)[0]
+            at = np.searchsorted(bases, columns[:, 0])
+            used[at] = True
+            table[at, :head] = columns[:, :head]
+            table[at, head + j * stored : head + (j + 1) * stored] = columns[:, head:]
+        return table[used]
+
+    def packed_rows(self, origin: Corner, size: Corner, section: range) -> Table:
+        """Source and target of every packed row of a box, then the planes taken from others."""
+        tiling = self.tiling
+        groups = tiling.sections[self.sections.index(section)]
+        xn, _, xd, xh, xw = self.x_strides
+        n, d, h = (i.ravel() for i in np.meshgrid(*map(np.arange, size[:3]), indexing="ij"))
+        along = n * xn + self.line_start(origin[3]) * xw
+        cells = ((n * size[1] + d) * size[2] + h) * size[3]
+        tables = [np.zeros((0, len(kernel.PACK)), np.int64)]
+        for number, forms in enumerate(forms_of(groups)):
+            source, inside = along, np.ones(len(n), bool)
+            for axis, index, stride in ((0, d, xd), (1, h, xh)):
+                place = (origin[1 + axis] + index) * tiling.together[axis] + forms[axis].plus
+                inside = inside & (place >= 0) & (place < tiling.axes[axis].input_size)
+                source = source + place * stride
+            target = cells + number * self.planes_per_form * self.plane_size
+            nothing = np.full(len(n), kernel.NOTHING)
+            tables.append(np.stack([np.where(inside, source, driver.OUTSIDE), target, nothing], 1))
+        return np.concatenate([*tables, *self.differences(groups, prod(size))])
+
+    def lines(self, valid: int, section: Section, members: Sequence[int]) -> list[Offsets]:
+        """Weights of an input channel for every product, as sums of taps: ``(terms, entries)``."""
+        apart = Strides.of(self.tiling).out_channel
+        channels = np.arange(self.shape.channels)
+        lines = []
+        outer = [group.taps[i] for group, i in zip(section, members, strict=True)]
+        for d, h in product(*outer):
+            for step, group, number in self.tiling.steps:
+                along = [group.taps[k][number] for k in range(len(step.phases))]
+                terms = [
+                    [tap_number(self.tiling, *taps) for taps in product(d, h, w)] for w in along
+                ]
+                # (terms, channels, phases)
+                table = np.array(terms, np.int64).T[:, None, :] + (channels * apart)[None, :, None]
+                table = np.where((channels < valid)[None, :, None], table, -1)
+                lines.append(np.ascontiguousarray(table.reshape(len(terms[0]), -1)))
+        return lines
