@@ -14,7 +14,7 @@ import pytest
 
 import polyphase as pp
 from polyphase import GeometryError, Problem
-from polyphase.engine import run, threads
+from polyphase.engine import pack, run, threads
 
 # enough work for four threads, in several tasks
 LINES = (
@@ -99,11 +99,13 @@ def test_the_bits_are_the_same_for_every_number_of_threads(line, pool):
         results.clear()
 
 
-def test_packing_is_the_same_for_every_number_of_threads(pool):
-    problem = Problem.parse("c300:200 i2x2 k4x4 s2x2 p1x1")
+@pytest.mark.parametrize("least", [0, 1 << 60], ids=["squares", "entries"])
+def test_packing_is_the_same_for_every_number_of_threads(pool, least, monkeypatch):
+    monkeypatch.setattr(pack, "LEAST_SQUARES", least)
+    problem = Problem.parse("conv c300:200 i4x4 k4x4 s2x2 p1x1")
     _, w, b = reals(problem)
-    operation = run.operation(problem)
-    assert operation._pack_threads >= 4
+    operation = kernels.operation(problem, *kernels.ways(problem)[0])
+    assert (operation._pack_threads if least else operation._square_threads) >= 4
     packed = set()
     for count in (1, 2, 3, 4):
         pp.set_num_threads(count)

@@ -70,7 +70,7 @@ class Recipe:
         cin, cout = tiling.in_channels, tiling.out_channels
         self._entries: list[Offsets] = []
         self._length = 0
-        places: dict[tuple[int, int], list[tuple[int, int, int]]] = {}
+        places: dict[tuple[int, int], list[tuple[int, int, int, int]]] = {}
         runs = []
         blocks = [(first, min(depth, cin - first)) for first in range(0, cin, depth)]
         apart = self.strides.in_channel, self.strides.out_channel
@@ -99,12 +99,19 @@ class Recipe:
         self.runs: Table = np.array(runs, np.int64).reshape(-1, len(gather.RUN))
         self.entries: Table = np.concatenate([*self._entries, np.zeros(1, np.int64)])
 
-    def _place(self, line: Offsets) -> tuple[int, int, int]:
-        """Append a line of entries; where it begins, how many they are, and of how many terms."""
+    def _place(self, line: Offsets) -> tuple[int, int, int, int]:
+        """Append a line of entries; where it begins, how many they are, of how many terms.
+
+        And how many lie side by side, if all others are 0.
+        """
         self._entries.append(line.ravel())
         start = self._length
         self._length += line.size
-        return start, line.shape[-1], line.shape[0] if line.ndim > 1 else 1
+        if line.ndim > 1:
+            return start, line.shape[1], line.shape[0], 0
+        count = int((line >= 0).sum())
+        adjacent = count > 0 <= line[0] and (line[:count] == line[0] + np.arange(count)).all()
+        return start, len(line), 1, count if adjacent else 0
 
     @property
     def elements(self) -> int:

@@ -88,7 +88,7 @@ class Squares:
         channels, taps = np.divmod(lines[:, 0], self.out_channel)
         expected = lines[:, :1] + np.arange(rows) * self.out_channel
         same = (channels == channels[0]).all() and (lines[:, :rows] == expected).all()
-        if not same or (lines[:, rows:] >= 0).any():
+        if not same or (lines[:, 0] < 0).any() or (lines[:, rows:] >= 0).any():
             return None
         return _Shape(lines, rows, int(channels[0]), taps)
 

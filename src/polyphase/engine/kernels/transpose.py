@@ -42,15 +42,20 @@ def build(dtype: str, target: Target) -> str:
     written = e.lanes_within(0, square["lanes"])
     source = e.at(c["weights"], square["source"], storage)
     out = e.at(c["panels"], square["target"], kind)
+    lines = []
+    for i in range(lanes):
+        exists = b.icmp_signed("<", e.const(i), square["rows"])
+        # processors take long over a load that reads nothing where no memory is
+        lines.append((exists, b.select(exists, e.mul(c["row_stride"], i), e.const(0))))
     with e.loop(0, square["channels"], carried=[source, out]) as channels:
         line, panel = channels.values
         with e.loop(0, square["columns"], lanes) as columns:
             inside = e.lanes_within(0, b.sub(square["columns"], columns.index))
             none = ir.Constant(inside.type, None)
             rows = []
-            for i in range(lanes):
-                mask = b.select(b.icmp_signed("<", e.const(i), square["rows"]), inside, none)
-                at = e.add(columns.index, e.mul(c["row_stride"], i))
+            for exists, offset in lines:
+                mask = b.select(exists, inside, none)
+                at = e.add(columns.index, offset)
                 rows.append(e.widen(e.load_vector(line, at, storage, mask), kind))
             for i, vector in enumerate(e.deinterleave(rows)):
                 place = e.load(places, e.add(columns.index, i), I64)

@@ -1,0 +1,65 @@
+"""Panels filled square by square are those filled entry by entry, bit for bit."""
+
+from dataclasses import replace
+
+import kernels
+import numpy as np
+import problem_files
+import pytest
+
+from polyphase import Problem
+from polyphase.engine import pack
+from polyphase.engine.methods import FLOATS
+
+LISTED = [p for p in problem_files.problems() if p.operator != "weight_grad" and p.dtype in FLOATS]
+# output channels and taps around the lanes of every target; phases of unequal taps; groups
+SQUARES = """
+c33:37 i7x9 k4x4 s2x2
+c5:65 i9x4 k5x4 s3x2 nhwc
+c96:96 g96 i5x5 k9x9 s2x2 nhwc
+n2 c130:37 i7 k11 s3
+c34:48 g2 i5x5 k3x3 s2x2
+conv c37:33 i9x9 k4x4 s2x2
+conv c19:67 i37 k33 nlc
+conv c16:60 g2 i9x9 k3x3 s2x2 nhwc
+conv c200:20 i9x9 k1x1
+""".strip().splitlines()
+
+
+def packed(problem, target, method, least, monkeypatch):
+    """The panels, their memory NaN at first, and how many elements of them are squares."""
+    monkeypatch.setattr(pack, "LEAST_SQUARES", least)
+    operation = kernels.operation(problem, target, method)
+    _, w, b = kernels.operands(problem)
+    panels = operation.pack(w.ctypes.data, b.ctypes.data)
+    panels.values[...] = np.nan
+    operation._pack(w.ctypes.data, b.ctypes.data, panels.address)
+    return panels.values, operation.tables.recipe.squares.elements
+
+
+def assert_alike(problem, target, method, monkeypatch):
+    by_squares, count = packed(problem, target, method, 0, monkeypatch)
+    by_entries, none = packed(problem, target, method, 1 << 60, monkeypatch)
+    assert none == 0
+    # not-a-number would differ from itself: everything has been written
+    np.testing.assert_array_equal(by_squares.view(np.uint8), by_entries.view(np.uint8))
+    assert not np.isnan(by_squares).any()
+    return count
+
+
+@pytest.mark.parametrize("number", range(len(SQUARES)), ids=SQUARES.__getitem__)
+def test_squares_and_entries_make_the_same_panels(number, monkeypatch):
+    problem = replace(Problem.parse(SQUARES[number]), dtype=FLOATS[number % len(FLOATS)])
+    counts = [
+        assert_alike(problem, target, method, monkeypatch)
+        for target, method in kernels.ways(problem)
+    ]
+    assert max(counts) > 0
+
+
+@pytest.mark.slow
+def test_squares_and_entries_agree_on_every_listed_problem(monkeypatch):
+    for number, problem in enumerate(LISTED):
+        found = kernels.ways(problem)
+        for target, method in found[number % max(len(found), 1) :][:1]:
+            assert_alike(problem, target, method, monkeypatch)
