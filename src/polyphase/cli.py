@@ -202,7 +202,7 @@ def explain(what: tuple[str, ...], as_json: bool, **given: Any) -> str:
     "--seconds", type=click.FloatRange(0), metavar="S", default=2.0, show_default=True,
     help="Time for a layer, all engines together.",
 )  # fmt: skip
-@click.option("--backward", is_flag=True, help="Gradients of input and weights instead.")
+@click.option("--backward", is_flag=True, help="Gradients instead, and both passes together.")
 @click.option("--peers", is_flag=True, help="Further engines, where they are installed.")
 @click.option("--kernel", is_flag=True, help="polyphase without the checks of its function.")
 @click.option("--first-call", is_flag=True, help="Time of first calls, in fresh processes.")

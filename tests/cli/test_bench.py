@@ -50,8 +50,10 @@ def test_layers_are_chosen_by_name_and_layout(layers, capsys):
 def test_gradients_are_measured_one_after_the_other(layers, capsys):
     assert bench("--layers", layers, "--backward", "--layout", "first") == 0
     shown = capsys.readouterr().out
-    assert shown.index("gradient of the input\n") < shown.index("gradient of the weights\n")
-    assert shown.count("\none     nchw") == 2
+    titles = ("gradient of the input\n", "gradient of the weights\n", "forward and backward\n")
+    places = [shown.index(title) for title in titles]
+    assert places == sorted(places)
+    assert shown.count("\none     nchw") == 3
 
 
 def test_a_wrong_result_is_an_exit_code(layers, monkeypatch, capsys):

@@ -11,7 +11,7 @@ import torch
 from polyphase import GeometryError, Problem, Unsupported
 from polyphase.engine import jit, target
 from polyphase.engine.kernels import peak
-from polyphase.tools.bench import contest, data, engines, machine, session, suite
+from polyphase.tools.bench import contest, data, engines, machine, session, suite, work
 from polyphase.tools.bench.contest import Runner, Times, compete
 from polyphase.tools.bench.machine import Roof
 from polyphase.tools.bench.session import Session, Settings
@@ -107,7 +107,7 @@ def test_every_way_of_calling_passes_the_gate(problem):
     given = data.torch_arrays(problem)
     true = engines.truth(problem, given)
     for make in (engines.polyphase_call, engines.kernel_call, engines.torch_call):
-        found = engines.as_tensor(problem, make(problem, given)(), given.x)
+        found = engines.as_tensor(problem, make(problem, given)())
         assert data.error(found, true) <= data.allowed_error(problem)
         assert found.dtype == torch.float32
 
@@ -116,7 +116,7 @@ def test_every_way_of_calling_passes_the_gate(problem):
 def test_other_types_pass_the_gate(dtype):
     for problem in all_problems(f"{LINES[0]} {dtype}", layouts=(False,)):
         given = data.torch_arrays(problem)
-        ours = engines.as_tensor(problem, engines.polyphase_call(problem, given)(), given.x)
+        ours = engines.as_tensor(problem, engines.polyphase_call(problem, given)())
         error = data.error(ours, engines.truth(problem, given))
         assert error <= data.allowed_error(problem), problem
 
@@ -137,7 +137,7 @@ def test_ends_that_differ_are_cut():
     given = data.torch_arrays(problem)
     true = engines.truth(problem, given)
     assert tuple(true.shape) == problem.output_shape
-    ours = engines.as_tensor(problem, engines.polyphase_call(problem, given)(), given.x)
+    ours = engines.as_tensor(problem, engines.polyphase_call(problem, given)())
     assert data.error(ours, true) <= data.allowed_error(problem)
 
 
@@ -279,6 +279,31 @@ def test_the_type_of_the_run_is_that_of_every_number():
     [row] = Session(Settings(1, 0, "f64", (False,))).run(problems_of(TINY))
     assert row.problem.dtype == "f64"
     assert max(row.errors.values()) < 1e-14
+
+
+def test_a_step_is_measured_like_an_operator():
+    running = Session(Settings(threads=1, seconds=0))
+    rows = list(running.run(problems_of(*LINES[:2]), step=True))
+    assert [(row.problem.layout, row.kind) for row in rows] == [
+        (layout, "step") for layout in ("nchw", "nhwc", "ncl", "nlc")
+    ]
+    assert all(set(row.times) == {"polyphase", "torch", "torch channels-last"} for row in rows)
+    assert all(0 < error < 1e-5 for row in rows for error in row.errors.values())
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_step_with_a_wrong_gradient_is_not_timed(monkeypatch, place):
+    step = work._step
+
+    def wrong(home, problem, given):
+        call = step(home, problem, given)
+        factors = [1.001 if (i, home) == (place, work.functional) else 1 for i in range(3)]
+        return lambda: [g * factor for g, factor in zip(call(), factors, strict=True)]
+
+    monkeypatch.setattr(work, "_step", wrong)
+    [row] = Session(Settings(1, 0, lasts=(False,))).run(problems_of(TINY), step=True)
+    assert row.failures["polyphase"].startswith("off by 1.0e-03 of the largest value")
+    assert set(row.times) == {"torch", "torch channels-last"}
 
 
 def test_a_wrong_result_is_not_timed(monkeypatch):

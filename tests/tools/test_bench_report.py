@@ -11,7 +11,7 @@ import repository
 from rich.console import Console
 
 from polyphase import Problem
-from polyphase.tools.bench import suite
+from polyphase.tools.bench import gradients, suite
 from polyphase.tools.bench.contest import Times
 from polyphase.tools.bench.machine import Roof
 from polyphase.tools.bench.probe import FirstCall, Memory
@@ -108,13 +108,31 @@ def test_a_report_comes_back_from_its_file(tmp_path):
 
 
 def test_gradients_are_parts_of_their_own(tmp_path):
-    found = report(row(problem) for problem in suite.gradients(LARGE))
+    found = report([*(row(p) for p in suite.gradients(LARGE)), row(LARGE, step=True)])
     titles = [part.title for part in found.parts()]
     assert titles == [
         "gradient of the input, channels-first",
         "gradient of the weights, channels-first",
+        "forward and backward, channels-first",
     ]
-    assert found.write(tmp_path).name == "2026-01-02-0304-f32-backward.json"
+    path = found.write(tmp_path)
+    assert path.name == "2026-01-02-0304-f32-backward.json"
+    assert read_report(path) == found
+
+
+def test_a_step_is_three_times_the_work():
+    one, step = row(), row(step=True)
+    assert (one.kind, step.kind) == ("conv_transpose", "step")
+    assert step.gflop == pytest.approx(3 * one.gflop)
+    assert step.share(ROOF) == pytest.approx(3 * one.share(ROOF))
+
+
+def test_results_of_before_there_were_steps_are_read(tmp_path):
+    path = report([row()]).write(tmp_path)
+    data = json.loads(path.read_text())
+    del data["rows"][0]["step"]
+    path.write_text(json.dumps(data))
+    assert read_report(path).rows == [row()]
 
 
 def whole_suite(**more):
@@ -131,6 +149,42 @@ def test_the_record_is_the_newest_run_of_the_whole_suite(tmp_path):
     for found in (older, newer, part, replace(doubles, rows=whole_suite()), kernels):
         found.write(tmp_path)
     assert record(tmp_path) == newer
+
+
+def training(**more):
+    rows = []
+    for problem in suite.read(suite.SUITE):
+        rows += [row(p, **more) for p in suite.gradients(problem)] + [row(problem, step=True)]
+    return rows
+
+
+def test_the_record_of_gradients_is_another(tmp_path):
+    forward, backward = report(whole_suite()), report(training(), "2026-01-03 00:00")
+    for found in (forward, backward, report(training()[:-1], "2026-02-01 00:00")):
+        found.write(tmp_path)
+    assert record(tmp_path) == forward
+    assert record(tmp_path, gradients=True) == backward
+
+
+def test_gradients_stand_beside_the_step_that_they_belong_to():
+    rows = training()
+    rows[1] = row(rows[1].problem, ours=0.003, torch=0.0012)
+    rows[3] = row(rows[3].problem, ours=None)
+    rows += [replace(r, problem=replace(r.problem, layout="nhwc")) for r in rows[:3]]
+    page = gradients.tables(report(rows))
+    means, first, last = tables(page)
+    assert first[2] == ["", " dcgan-1 ", *(" 2.00 ", " 3.00 ", " 2.00 ") * 2, " 3.00 ", " 0.40 ",
+                        " 1.33 ", ""][1:-1]  # fmt: skip
+    assert first[3][4:7] == [" - "] * 3
+    assert (len(first), len(last)) == (2 + 36, 2 + 1)
+    # first the steps, then what they consist of; against torch in either layout
+    assert [line[0] for line in means[2::2]] == [
+        f" {what}, channels-{where} "
+        for what in ("forward and backward", "gradient of the input", "gradient of the weights")
+        for where in ("first", "last")
+    ]
+    assert means[-4][4] == " 0.40x (dcgan-1) "
+    assert gradients.brief(report(rows)) == page[: len(gradients.brief(report(rows)))]
 
 
 def tables(page):
@@ -224,10 +278,21 @@ def publish():
     return runpy.run_path(str(repository.ROOT / "bench" / "publish.py"))
 
 
-def test_the_readme_shows_the_newest_results():
-    newest = record(RESULTS)
-    assert newest is not None
-    assert publish()["block"]((repository.ROOT / "README.md").read_text()) == newest.brief()
+def test_the_pages_show_the_newest_results():
+    script = publish()
+    pages = dict(script["blocks"](RESULTS))
+    assert sorted(page.name for page in pages) == ["README.md", "benchmarks.md"]
+    for page, content in pages.items():
+        assert script["block"](page.read_text()) == content
+    assert record(RESULTS).brief() in pages[repository.ROOT / "README.md"]
+
+
+def test_there_is_nothing_to_publish_without_results(tmp_path):
+    with pytest.raises(SystemExit, match="no result of polyphase bench on the whole suite"):
+        list(publish()["blocks"](tmp_path))
+    report(whole_suite()).write(tmp_path)
+    with pytest.raises(SystemExit, match="no result of polyphase bench --backward on the whole"):
+        list(publish()["blocks"](tmp_path))
 
 
 @pytest.mark.parametrize("path", sorted(RESULTS.glob("*.json")), ids=lambda path: path.name)

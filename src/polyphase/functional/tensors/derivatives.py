@@ -25,7 +25,13 @@ from torch._C._autograd import _profiler_enabled
 from torch.autograd import Function, forward_ad
 from torch.nn import Parameter
 
-from polyphase.functional.tensors.prepared import prepared, prepared_sums, prepared_weights
+from polyphase.functional.tensors.prepared import (
+    Backward,
+    prepared,
+    prepared_backward,
+    prepared_sums,
+    prepared_weights,
+)
 from polyphase.functional.tensors.spatial import Spatial
 
 Gradients = tuple[Tensor | None, ...]
@@ -154,6 +160,15 @@ class ConvTranspose(Function):
         x, w = ctx.saved_tensors
         of_x, of_w, of_b, *_ = ctx.needs_input_grad
         gy = _without_gaps(gy, w.dim() - 2)
+        direct = _direct("conv_transpose", x, w, gy, ctx.spatial)
+        if direct:
+            return (
+                direct.of_input(gy, w, None) if of_x else None,
+                direct.of_weights(x, gy) if of_w else None,
+                direct.of_bias(gy) if of_b else None,
+                None,
+                None,
+            )
         return (
             conv(gy, _conj(w), None, ctx.spatial) if of_x else None,
             weight_grad(_conj(x), gy, w.shape[2:], ctx.spatial) if of_w else None,
@@ -185,6 +200,15 @@ class Conv(Function):
         y, w = ctx.saved_tensors
         of_y, of_w, of_b, *_ = ctx.needs_input_grad
         gx = _without_gaps(gx, w.dim() - 2)
+        direct = _direct("conv", y, w, gx, ctx.spatial)
+        if direct:
+            return (
+                direct.of_input(gx, w, None) if of_y else None,
+                direct.of_weights(gx, y) if of_w else None,
+                direct.of_bias(gx) if of_b else None,
+                None,
+                None,
+            )
         return (
             conv_transpose(gx, _conj(w), None, ctx.spatial) if of_y else None,
             weight_grad(gx, _conj(y), w.shape[2:], ctx.spatial) if of_w else None,
@@ -260,10 +284,18 @@ def channel_sums(g: Tensor, rank: int) -> Tensor:
     # PyTorch's own sums to one number depend on the number of threads
     if unwatched(autocast=False) and plain(g) and g.numel():
         compute = prepared_sums(rank, g.shape, g.dtype)
-        if compute is not None:
-            return recorder(ChannelSums)(g, rank, compute) if g.requires_grad else compute(g)
+        return recorder(ChannelSums)(g, rank, compute) if g.requires_grad else compute(g)
     axis = g.dim() - rank - 1
     return g.sum([other for other in range(g.dim()) if other != axis])
+
+
+def _direct(operator: str, x: Tensor, w: Tensor, g: Tensor, s: Spatial) -> Backward | None:
+    """What computes the gradients, where all are plain and nobody records them in turn."""
+    if torch.is_grad_enabled() or not (unwatched() and plain(x) and plain(w) and plain(g)):
+        return None
+    if g.is_complex() or not (x.numel() and g.numel()):
+        return None
+    return prepared_backward(operator, x.shape, w.shape, g.shape, g.dtype, s)
 
 
 def _without_gaps(g: Tensor, rank: int) -> Tensor:

@@ -104,16 +104,18 @@ class NativeWeights:
         self._result = _Result(problem.weight_shape, dtype)
         self._layouts = Layouts(problem, batched)
         self._operations: dict[bool, WeightOperation | None] = {}
+        self._wide_input = prod(problem.input_shape) > prod(problem.output_shape)
 
     def __call__(self, x: Tensor, y: Tensor) -> Tensor:
         """The gradient of the weights, from input ``x`` and output gradient ``y``."""
         # the larger of the two stays where it is
-        last = self._layouts.is_last(x if x.numel() > y.numel() else y)
+        wide = x if self._wide_input else y
+        last = not wide.is_contiguous() and self._layouts.is_last(wide)
         found = self._operation(last)
         if found is None:
             return self._by_definition(x, y)
         x, y = self._layouts.placed(x, last), self._layouts.placed(y, last)
-        w = self._result.fresh()
+        w = self._result.fresh(last=False)
         found.run(x.data_ptr(), y.data_ptr(), w.data_ptr())
         return w
 
@@ -135,16 +137,19 @@ class NativeWeights:
 class NativeSums:
     """The gradient of the bias of a plain CPU tensor: the sum of every channel."""
 
-    def __init__(self, operations: dict[bool, BiasOperation], layouts: "Layouts") -> None:
+    def __init__(
+        self, problem: Problem, dtype: torch.dtype, batched: bool, operations: list[BiasOperation]
+    ) -> None:
+        """``operations`` are those of the two layouts of a problem with results like ``y``."""
         self._operations = operations
-        self._layouts = layouts
+        self._layouts = Layouts(problem, batched)
+        self._empty = partial(torch.empty, problem.out_channels, dtype=dtype, device="cpu")
 
     def __call__(self, y: Tensor) -> Tensor:
         """The sums over images and positions."""
-        # the two layouts of one channel are the same memory
-        last = y.shape[self._layouts.channel_axis] > 1 and self._layouts.is_last(y)
+        last = not y.is_contiguous() and self._layouts.is_last(y)
         y = self._layouts.placed(y, last)
-        b = y.new_empty(y.shape[self._layouts.channel_axis])
+        b = self._empty()
         self._operations[last].run(y.data_ptr(), b.data_ptr())
         return b
 
@@ -155,7 +160,6 @@ class Layouts:
     def __init__(self, problem: Problem, batched: bool) -> None:
         self._rank = problem.rank
         self._batched = batched
-        self.channel_axis = int(batched)
         # where sizes of 1 make both layouts the same memory, PyTorch goes by the strides
         self.told_apart = problem.in_channels > 1 and max(problem.input_size) > 1
         _, channels, *taps = problem.weight_shape
@@ -199,7 +203,7 @@ class _Result:
         self.empty = partial(torch.empty, *shape, dtype=dtype, device="cpu")
         self._strides = {last: strides(shape, last) for last in (False, True)}
 
-    def fresh(self, last: bool = False) -> Tensor:
+    def fresh(self, last: bool) -> Tensor:
         """Uninitialised memory; large results lie on pages that are warm from earlier ones."""
         stride = self._strides[last]
         if self.bytes < memory.SMALLEST_KEPT:

@@ -13,7 +13,7 @@ from polyphase.arithmetic.problem import LAYOUTS, Problem
 from polyphase.engine.sums import bias_operation
 from polyphase.errors import GeometryError
 from polyphase.functional.arguments import DTYPES, read
-from polyphase.functional.tensors.native import Layouts, Native, NativeSums, NativeWeights
+from polyphase.functional.tensors.native import Native, NativeSums, NativeWeights
 from polyphase.functional.tensors.parts import PARTS, ComplexNative, ComplexWeights
 from polyphase.functional.tensors.spatial import Spatial, spatial
 
@@ -104,8 +104,8 @@ def prepared_weights(
 
 
 @lru_cache(maxsize=4096)
-def prepared_sums(rank: int, shape: Sizes, dtype: torch.dtype) -> NativeSums | None:
-    """What sums every channel of a tensor that has elements; ``None`` where PyTorch has to."""
+def prepared_sums(rank: int, shape: Sizes, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
+    """What sums every channel of a tensor that has elements."""
     name = DTYPES.get(str(dtype).removeprefix("torch."), "")
     batched = len(shape) == rank + 2
     channels, *size = shape[batched:]
@@ -118,10 +118,40 @@ def prepared_sums(rank: int, shape: Sizes, dtype: torch.dtype) -> NativeSums | N
         batch=shape[0] if batched else 1,
         dtype=name,
     )
-    operations = {}
-    for last in (False, True):
-        found = bias_operation(replace(problem, layout=LAYOUTS[rank][last]))
-        if found is None:
-            return None
-        operations[last] = found
-    return NativeSums(operations, Layouts(problem, batched))
+    found = [bias_operation(replace(problem, layout=layout)) for layout in LAYOUTS[rank]]
+    operations = [operation for operation in found if operation]
+    if operations:
+        return NativeSums(problem, dtype, batched, operations)
+    # half precision on a machine without it
+    return lambda y: y.sum([axis for axis in range(len(shape)) if axis != batched])
+
+
+class Backward(NamedTuple):
+    """What computes the three gradients of a kind of call."""
+
+    of_input: Callable[[Tensor, Tensor, Tensor | None], Tensor]
+    of_weights: Callable[[Tensor, Tensor], Tensor]
+    of_bias: Callable[[Tensor], Tensor]
+
+
+@lru_cache(maxsize=4096)
+def prepared_backward(
+    operator: str,
+    input_shape: Sizes,
+    weight_shape: Sizes,
+    output_shape: Sizes,
+    dtype: torch.dtype,
+    parameters: Spatial,
+) -> Backward:
+    """What computes the gradients of a call of ``operator`` with these shapes.
+
+    ``parameters`` are those of :attr:`Prepared.companion`.
+    """
+    rank, size = len(weight_shape) - 2, weight_shape[2:]
+    transposed = operator == "conv_transpose"
+    adjoint = "conv" if transposed else "conv_transpose"
+    kinds = dtype, dtype, None
+    of_input = prepared(adjoint, rank, output_shape, weight_shape, None, *kinds, *parameters)
+    small, large = (input_shape, output_shape) if transposed else (output_shape, input_shape)
+    of_weights = prepared_weights(rank, small, large, dtype, dtype, size, parameters)
+    return Backward(of_input.compute, of_weights, prepared_sums(rank, output_shape, dtype))

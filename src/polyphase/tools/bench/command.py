@@ -1,7 +1,7 @@
 """``polyphase bench``: from its options to the table on the screen and the files."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from rich.console import Console
 from polyphase.arithmetic.problem import Problem
 from polyphase.errors import GeometryError
 from polyphase.tools.bench import peers, suite
-from polyphase.tools.bench.rows import OURS
+from polyphase.tools.bench.rows import OURS, Row
 from polyphase.tools.bench.screen import Screen
 from polyphase.tools.bench.session import Session, Settings
 
@@ -23,15 +23,12 @@ def run(given: dict[str, Any]) -> int:
     layers = given["layers"]
     problems = chosen(suite.read(Path(layers) if layers else suite.SUITE), given["filter"])
     session = Session(settings(given))
-    if given["backward"]:
-        pairs = [suite.gradients(problem) for problem in problems]
-        problems = [problem for part in zip(*pairs, strict=True) for problem in part]
     console = Console(markup=False, highlight=False, emoji=False)
     best = bool(session.settings.peers) or not session.known.keys().isdisjoint(problems)
     screen = Screen(console.width, problems, best=best)
     for line in screen.head(session.roof, session.load):
         console.print(line, soft_wrap=True)
-    for row in session.run(problems):
+    for row in _rows(session, problems, given["backward"]):
         for line in screen.row(row, session.roof):
             console.print(line, soft_wrap=True)
     report = session.report()
@@ -42,6 +39,16 @@ def run(given: dict[str, Any]) -> int:
     if given["markdown"]:
         Path(given["markdown"]).write_text(report.markdown())
     return int(any(OURS in row.failures for row in report.rows))
+
+
+def _rows(session: Session, problems: Sequence[Problem], backward: bool) -> Iterator[Row]:
+    """The layers; or their gradients, first by themselves and then in a step of training."""
+    if not backward:
+        yield from session.run(problems)
+        return
+    for gradients in zip(*map(suite.gradients, problems), strict=True):
+        yield from session.run(gradients)
+    yield from session.run(problems, step=True)
 
 
 def chosen(problems: Sequence[Problem], pattern: str) -> list[Problem]:

@@ -56,12 +56,18 @@ def arrays(problem: Problem) -> Arrays:
 
 def torch_arrays(problem: Problem) -> Arrays:
     """The same as torch tensors of the problem's type."""
+    kind = torch_dtype(problem)
+    return converted(as_tensors(arrays(problem)), kind)
+
+
+def torch_dtype(problem: Problem) -> Any:
+    """The problem's type, as torch calls it."""
     torch = torch_package()
     kinds = {"f32": torch.float32, "f64": torch.float64, "bf16": torch.bfloat16}
     kinds |= {"f16": torch.float16}
     if problem.dtype not in kinds:
         raise Unsupported(f"{problem.dtype} is not measured: choose one of {', '.join(kinds)}")
-    return converted(as_tensors(arrays(problem)), kinds[problem.dtype])
+    return kinds[problem.dtype]
 
 
 def as_tensors(given: Arrays) -> Arrays:

@@ -12,7 +12,7 @@ from polyphase.engine import memory
 from polyphase.engine.run import operation
 from polyphase.engine.weights import weight_operation
 from polyphase.errors import Unsupported
-from polyphase.tools.bench.data import Arrays, converted, torch_package
+from polyphase.tools.bench.data import Arrays, converted, torch_dtype, torch_package
 
 Call = Callable[[], Any]
 
@@ -89,13 +89,13 @@ def _weight_gradient_call(problem: Problem, given: Arrays) -> Call | None:
     return call
 
 
-def as_tensor(problem: Problem, result: Any, like: Any) -> Any:
-    """What a call of polyphase returned, as a channels-first tensor of the type of ``like``."""
+def as_tensor(problem: Problem, result: Any) -> Any:
+    """What a call of polyphase returned, as a channels-first tensor."""
     torch = torch_package()
     if isinstance(result, torch.Tensor):
         return result
     bits = {2: np.int16, 4: np.int32, 8: np.int64}[problem.item_size]
-    tensor = torch.from_numpy(result.view(bits).copy()).view(like.dtype)
+    tensor = torch.from_numpy(result.view(bits).copy()).view(torch_dtype(problem))
     last = problem.channels_last and problem.operator != "weight_grad"
     return tensor.movedim(-1, 1) if last else tensor
 

@@ -11,10 +11,12 @@ from polyphase.tools.bench.machine import Roof
 from polyphase.tools.bench.rows import TORCH, TORCH_LAST, Row, summary
 from polyphase.tools.bench.suite import SUITE, read
 
-OPERATORS = {
+# parts of a report, by what was measured
+KINDS = {
     "conv_transpose": "",
     "conv": "gradient of the input, ",
     "weight_grad": "gradient of the weights, ",
+    "step": "forward and backward, ",
 }
 
 
@@ -73,21 +75,25 @@ class Report:
         )
 
     def parts(self) -> Iterator[Part]:
-        """The rows by operator and layout, where there are any."""
-        for operator, what in OPERATORS.items():
-            for last, layout in enumerate(("channels-first", "channels-last")):
-                rows = [
-                    row
-                    for row in self.rows
-                    if (row.problem.operator, row.problem.channels_last) == (operator, bool(last))
-                ]
+        """The rows by kind and layout, where there are any."""
+        for kind, what in KINDS.items():
+            for layout in ("channels-first", "channels-last"):
+                rows = [row for row in self.rows if (row.kind, row.layout) == (kind, layout)]
                 if rows:
                     yield Part(f"{what}{layout}", rows)
 
     @property
     def is_record(self) -> bool:
         """Whether this is the whole suite as the README shows it: forward, in float32."""
-        names = {row.problem.name for row in self.rows if row.problem.operator == "conv_transpose"}
+        return self._is_whole("conv_transpose")
+
+    @property
+    def is_gradient_record(self) -> bool:
+        """Whether this is the whole suite with its backward pass, in float32."""
+        return self._is_whole("step")
+
+    def _is_whole(self, kind: str) -> bool:
+        names = {row.problem.name for row in self.rows if row.kind == kind}
         layers = {problem.name for problem in read(SUITE)}
         return self.roof.dtype == "f32" and not self.kernel and names == layers
 
@@ -95,12 +101,20 @@ class Report:
         """Machine, summary and the table of channels-first tensors, for the README."""
         part = next(self.parts())
         table = _brief_table(part.rows, self.roof)
-        lines = [_machine(self), "", *_summary(self), "", f"{part.title}:".capitalize(), "", *table]
+        lines = [
+            machine_line(self),
+            "",
+            *_summary(self),
+            "",
+            f"{part.title}:".capitalize(),
+            "",
+            *table,
+        ]
         return "\n".join(lines) + "\n"
 
     def markdown(self) -> str:
-        """Machine, summary and one table for each operator and layout."""
-        lines = [f"# Benchmark, {self.date} UTC", "", _machine(self), "", *_summary(self)]
+        """Machine, summary and one table for each kind of work and layout."""
+        lines = [f"# Benchmark, {self.date} UTC", "", machine_line(self), "", *_summary(self)]
         for part in self.parts():
             title = part.title[:1].upper() + part.title[1:]
             lines += ["", f"### {title}", "", *_table(part.rows, self.roof)]
@@ -110,7 +124,7 @@ class Report:
         """Write JSON to a file, or to one named after date and kind in a folder; returns it."""
         if path.is_dir():
             words = [*self.date.replace(":", "").split(), self.roof.dtype]
-            if any(row.problem.operator != "conv_transpose" for row in self.rows):
+            if any(row.kind != "conv_transpose" for row in self.rows):
                 words.append("backward")
             path /= f"{'-'.join(words)}.json"
         path.write_text(json.dumps(self.as_data(), indent=1) + "\n")
@@ -122,14 +136,15 @@ def read_report(path: Path) -> Report:
     return Report.from_data(json.loads(path.read_text()))
 
 
-def record(folder: Path) -> Report | None:
-    """The newest report of the whole suite in a folder."""
+def record(folder: Path, gradients: bool = False) -> Report | None:
+    """The newest report of the whole suite in a folder: forward, or with the backward pass."""
     reports = [read_report(path) for path in folder.glob("*.json")]
-    records = [report for report in reports if report.is_record]
+    records = [r for r in reports if (r.is_gradient_record if gradients else r.is_record)]
     return max(records, key=lambda report: report.date, default=None)
 
 
-def _machine(report: Report) -> str:
+def machine_line(report: Report) -> str:
+    """Processor, versions, limits and noise, in a paragraph."""
     machine, roof = report.machine, report.roof
     versions = ", ".join(f"{name} {machine[name]}" for name in ("polyphase", "torch", "llvmlite"))
     spreads = sorted(row.spread for row in report.rows)

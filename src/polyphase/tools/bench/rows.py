@@ -10,7 +10,7 @@ from polyphase.arithmetic.problem import Problem
 from polyphase.tools.bench.contest import Times
 from polyphase.tools.bench.machine import Roof
 from polyphase.tools.bench.probe import FirstCall, Memory
-from polyphase.tools.bench.suite import Known
+from polyphase.tools.bench.suite import Known, gradients
 
 OURS, TORCH, TORCH_LAST = "polyphase", "torch", "torch channels-last"
 # layers with less arithmetic do not count towards the mean share of the roofline
@@ -22,7 +22,8 @@ class Row:
     """One layer in one layout: times and errors by engine, or why an engine has none.
 
     ``errors`` are largest differences from float64 over the largest value. ``known`` is the best
-    engine known for the layer, where there is one.
+    engine known for the layer, where there is one. ``step`` says that the layer was measured with
+    its backward pass, as a step of training computes it.
     """
 
     problem: Problem
@@ -35,11 +36,27 @@ class Row:
     known: Known | None = None
     first_call: FirstCall | None = None
     memory: Memory | None = None
+    step: bool = False
+
+    @property
+    def kind(self) -> str:
+        """The operator, or ``step``."""
+        return "step" if self.step else self.problem.operator
+
+    @property
+    def layout(self) -> str:
+        """How tensors lie in memory, in words."""
+        return "channels-last" if self.problem.channels_last else "channels-first"
+
+    @property
+    def parts(self) -> tuple[Problem, ...]:
+        """The problems that were computed one after the other."""
+        return (self.problem, *gradients(self.problem)) if self.step else (self.problem,)
 
     @property
     def gflop(self) -> float:
         """Billions of operations that reach the output, a multiply-add being two."""
-        return 2e-9 * cost(self.problem).phases.multiplications
+        return 2e-9 * sum(cost(problem).phases.multiplications for problem in self.parts)
 
     @property
     def ours(self) -> Times | None:
@@ -58,7 +75,7 @@ class Row:
 
     def share(self, roof: Roof) -> float | None:
         """Share of the roofline that polyphase reaches."""
-        return roof.seconds(self.problem) / self.ours.median if self.ours else None
+        return sum(map(roof.seconds, self.parts)) / self.ours.median if self.ours else None
 
     def against(self, engine: str) -> float | None:
         """How many times faster polyphase is than another engine."""
@@ -127,6 +144,8 @@ class Row:
             Known(**data["known"]) if data["known"] else None,
             FirstCall(**data["first_call"]) if data["first_call"] else None,
             Memory(**data["memory"]) if data["memory"] else None,
+            # files of earlier versions have none
+            data.get("step", False),
         )
 
 

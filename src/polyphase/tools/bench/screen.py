@@ -19,10 +19,11 @@ roof: least time of multiply-adds or memory, as a share of ms; plan: predicted.
 x torch, x last: times faster than torch with channels first, channels last."""
 LEGEND_OF_BEST = "x best: times faster than the fastest other engine, measured here or known."
 
-OPERATORS = {
+KINDS = {
     "conv_transpose": "forward",
     "conv": "gradient of the input",
     "weight_grad": "gradient of the weights",
+    "step": "forward and backward",
 }
 
 
@@ -34,7 +35,7 @@ class Screen:
         longest = max(len(problem.name) for problem in problems)
         self._name_width = min(max(longest, 6), LONGEST_NAME)
         self._wide = width >= WIDE
-        self._operator = "conv_transpose"
+        self._kind = "conv_transpose"
         self._columns = {
             "ms": 6,
             "GF/s": 4,
@@ -59,10 +60,10 @@ class Screen:
         yield self._line(self._label("layer", ""), list(self._columns), "bold")
 
     def row(self, row: Row, roof: Roof) -> Iterator[Text]:
-        """One layer, below a title where the operator is another one than before."""
-        if row.problem.operator != self._operator:
-            self._operator = row.problem.operator
-            yield Text(OPERATORS[self._operator], "bold")
+        """One layer, below a title where another kind of work begins."""
+        if row.kind != self._kind:
+            self._kind = row.kind
+            yield Text(KINDS[self._kind], "bold")
         label = self._label(row.problem.name, row.problem.layout)
         if not row.ours:
             yield Text(f"{label}  {row.failures[OURS]}", "red")

@@ -13,17 +13,12 @@ from polyphase.engine.plan import planned
 from polyphase.errors import Unsupported
 from polyphase.tools.bench import engines, machine, suite
 from polyphase.tools.bench.contest import Contestant, Runner, Times, compete
-from polyphase.tools.bench.data import (
-    Arrays,
-    allowed_error,
-    error,
-    torch_arrays,
-    torch_package,
-)
+from polyphase.tools.bench.data import torch_package
 from polyphase.tools.bench.machine import Gauge, Roof
 from polyphase.tools.bench.probe import first_call, memory_of_call
 from polyphase.tools.bench.report import Report
 from polyphase.tools.bench.rows import OURS, TORCH, TORCH_LAST, Row
+from polyphase.tools.bench.work import Operator, Step, Work
 from polyphase.tools.bench.worker import Worker
 
 # a peer that needs longer for a call is not waited for
@@ -59,9 +54,9 @@ class Entry:
     failure: str = ""
     times: Times | None = None
 
-    def passes(self, y: Any, true: Any) -> bool:
-        """Whether a channels-first result is right; no engine is timed before one was."""
-        self.error, allowed = error(y, true), allowed_error(self.problem)
+    def passes(self, work: Work, result: Any, true: Any) -> bool:
+        """Whether a result is right; no engine is timed before one was."""
+        self.error, allowed = work.error(self.problem, result, true)
         right = self.error <= allowed
         if not right:
             self.failure = f"off by {self.error:.1e} of the largest value; allowed {allowed:.1e}"
@@ -90,8 +85,12 @@ class Session:
         """The limits of the machine."""
         return self._gauge.roof
 
-    def run(self, problems: Sequence[Problem]) -> Iterator[Row]:
-        """Measure the problems; yields each row as it is done."""
+    def run(self, problems: Sequence[Problem], step: bool = False) -> Iterator[Row]:
+        """Measure the problems; yields each row as it is done.
+
+        With ``step`` they are measured together with their backward pass.
+        """
+        work = Step() if step else Operator(self.settings.kernel)
         count = self.settings.threads
         with _threads(count), TemporaryDirectory() as folder, ExitStack() as stack:
             for peer in self.settings.peers:
@@ -99,7 +98,7 @@ class Session:
                 stack.callback(worker.close)
                 self._workers.append(worker)
             for problem in problems:
-                for row in self._rows(replace(problem, dtype=self.settings.dtype)):
+                for row in self._rows(replace(problem, dtype=self.settings.dtype), work):
                     self.rows.append(row)
                     yield row
                 self._gauge.look(0.1)
@@ -116,21 +115,22 @@ class Session:
             self.rows,
         )
 
-    def _rows(self, problem: Problem) -> Iterator[Row]:
+    def _rows(self, problem: Problem, work: Work) -> Iterator[Row]:
         layouts = {last: engines.in_layout(problem, last) for last in (False, True)}
         ours = [Entry(OURS, layouts[last]) for last in self.settings.lasts]
         others = [Entry(TORCH, layouts[False]), Entry(TORCH_LAST, layouts[True])]
-        given = torch_arrays(problem)
-        true = engines.truth(problem, given)
-        for entry in ours:
-            self._admit_ours(entry, given, true)
-        for entry in others:
-            call = engines.torch_call(entry.problem, given)
-            if entry.passes(call(), true):
+        given = work.given(problem)
+        true = work.truth(problem, given)
+        for entry in (*ours, *others):
+            make = work.ours if entry.engine == OURS else work.torch
+            call = make(entry.problem, given)
+            if call is None:
+                entry.failure = "no kernel: only the reference computes it"
+            elif entry.passes(work, call(), true):
                 entry.contestant = Runner(call, self._clock)
-        others += [_admitted(worker, problem, true) for worker in self._workers]
+        others += [_admitted(worker, problem, work, true) for worker in self._workers]
         _contest([*ours, *others], self.settings.seconds)
-        wanted = self.settings
+        wanted, step = self.settings, isinstance(work, Step)
         for entry in ours:
             field = [entry, *others]
             plan, timed = planned(entry.problem), entry.times is not None
@@ -138,22 +138,15 @@ class Session:
                 entry.problem,
                 plan.method.name,
                 plan.kernel,
-                plan.predicted_share,
+                None if step else plan.predicted_share,
                 {e.engine: e.times for e in field if e.times},
                 {e.engine: e.error for e in field if e.error is not None},
                 {e.engine: e.failure for e in field if e.failure},
-                self.known.get(layouts[False]),
+                None if step else self.known.get(layouts[False]),
                 first_call(entry.problem) if timed and wanted.first_call else None,
                 memory_of_call(entry.problem, wanted.threads) if timed and wanted.memory else None,
+                step,
             )
-
-    def _admit_ours(self, entry: Entry, given: Arrays, true: Any) -> None:
-        make = engines.kernel_call if self.settings.kernel else engines.polyphase_call
-        call = make(entry.problem, given)
-        if call is None:
-            entry.failure = "no kernel: only the reference computes it"
-        elif entry.passes(engines.as_tensor(entry.problem, call(), given.x), true):
-            entry.contestant = Runner(call, self._clock)
 
 
 def _contest(entries: Sequence[Entry], seconds: float) -> None:
@@ -164,7 +157,7 @@ def _contest(entries: Sequence[Entry], seconds: float) -> None:
         entry.times = times
 
 
-def _admitted(worker: Worker, problem: Problem, true: Any) -> Entry:
+def _admitted(worker: Worker, problem: Problem, work: Work, true: Any) -> Entry:
     """A peer, in the contest if it computes the right numbers before long."""
     entry = Entry(worker.peer, problem)
     try:
@@ -174,7 +167,7 @@ def _admitted(worker: Worker, problem: Problem, true: Any) -> Entry:
         return entry
     if seconds > LONGEST_SECONDS:
         entry.failure = f"takes {seconds:.1f} s"
-    elif entry.passes(torch_package().from_numpy(y), true):
+    elif entry.passes(work, torch_package().from_numpy(y), true):
         entry.contestant = worker
     return entry
 
