@@ -6,6 +6,8 @@ four (see ``filtering``); so a cell is one position of an axis, or two.
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 from math import prod
 from typing import TypeVar
@@ -30,6 +32,17 @@ TOTAL_CYCLES = 5.0
 LESS_CYCLES = 1.5
 # cycles more for a line of weights that no column of the box has read before
 FAR_LINE_CYCLES = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Of a section: phases, products, how often these are added to totals, forms, differences."""
+
+    phases: int
+    products: int
+    added: int
+    forms: int
+    differences: int
 
 
 class MinimalTiling(Tiling):
@@ -76,15 +89,23 @@ class MinimalTiling(Tiling):
         """The positions of a cell, for people."""
         return "x".join(map(str, self.together[3 - self.problem.rank :]))
 
-    def sums(self, section: Section) -> tuple[int, int]:
-        """Products of a section, and how often they are added to totals."""
-        outputs = [[len(one.outputs) for one in group.products] for group in section]
-        return prod(map(len, outputs)), prod(map(sum, outputs))
-
-    def differences(self, section: Section) -> int:
-        """How often a plane of a section is taken from another."""
-        forms = forms_of(section)
-        return sum(form.minus is not None for combined in forms for form in combined)
+    @cached_property
+    def work(self) -> list[Work]:
+        """What each section asks for, in products and planes."""
+        found = []
+        for section in self.sections:
+            outputs = [[len(one.outputs) for one in group.products] for group in section]
+            forms = forms_of(section)
+            found.append(
+                Work(
+                    phases=prod(len(group.phases) for group in section),
+                    products=prod(map(len, outputs)),
+                    added=prod(map(sum, outputs)),
+                    forms=len(forms),
+                    differences=sum(f.minus is not None for combined in forms for f in combined),
+                )
+            )
+        return found
 
 
 def forms_of(section: Section) -> list[tuple[Form, ...]]:

@@ -19,7 +19,6 @@ from polyphase.engine.minimal import (
     MinimalTiling,
     Section,
     Together,
-    forms_of,
     quickest,
 )
 from polyphase.engine.target import Target
@@ -98,10 +97,10 @@ class MinimalChannelsTiling(MinimalTiling):
         """Groups of phases of all axes that share a packed input."""
         return list(product(*self.parts))
 
-    @property
+    @cached_property
     def planes(self) -> int:
         """Planes of a packed box."""
-        return max(len(forms_of(section)) for section in self.sections)
+        return max(work.forms for work in self.work)
 
     def cell_elements(self, depth: int) -> int:
         """Tile elements of a pixel: whole lines, an odd number of them.
@@ -123,7 +122,7 @@ class MinimalChannelsTiling(MinimalTiling):
         for vectors in range(1, widest + 1):
             most = (self.target.registers - 1) // vectors - 1
             most = max(1, min(most, MOST_TOTALS // (self.outputs * vectors)))
-            for positions in range(max(1, 2 * most // 3), most + 1):
+            for positions in sorted({max(1, 3 * most // 4), max(1, most - 1), most}):
                 depth = self.in_channels
                 while True:
                     yield self._choice(positions, vectors, depth)
@@ -144,16 +143,14 @@ class MinimalChannelsTiling(MinimalTiling):
         tile, first, packed = 0.0, 0.0, 0.0
         step = self._step_cycles(positions, vectors)
         lines = prod(box) * self.in_channels / self.lanes
-        for section in self.sections:
-            products, added = self.sums(section)
-            rows = prod(len(group.phases) for group in section) * blocks
-            multiply = products * self.in_channels * step
-            add = pieces * added * sums * ADD_CYCLES
+        far = self.lanes * self.compute_size / 64 * FAR_LINE_CYCLES
+        for work in self.work:
+            rows = work.phases * blocks
+            multiply = work.products * self.in_channels * step
+            add = pieces * work.added * sums * ADD_CYCLES
             tile += rows * (multiply + add + self.outputs * sums * TOTAL_CYCLES)
-            far = self.lanes * self.compute_size / 64 * FAR_LINE_CYCLES
-            first += rows * products * self.in_channels * vectors * far
-            made = len(forms_of(section)) * PACK_CYCLES
-            packed += lines * (made + self.differences(section) * LESS_CYCLES)
+            first += rows * work.products * self.in_channels * vectors * far
+            packed += lines * (work.forms * PACK_CYCLES + work.differences * LESS_CYCLES)
         cycles = self.box_count(box) * (columns * tile + first + packed)
         return Choice(box, depth, positions, vectors, cycles)
 

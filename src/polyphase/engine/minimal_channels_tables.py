@@ -7,7 +7,6 @@ from math import prod
 import numpy as np
 
 from polyphase.engine.cover import Table
-from polyphase.engine.kernels import driver
 from polyphase.engine.kernels import minimal_channels as kernel
 from polyphase.engine.kernels.minimal_positions import NOTHING
 from polyphase.engine.minimal import Section, forms_of
@@ -72,8 +71,8 @@ class MinimalChannelsTables(MinimalTables):
         return self.shape.vectors * self.tiling.lanes
 
     def line_start(self, column: int) -> int:
-        """Packed lines say themselves where they begin."""
-        return 0
+        """Where along the last axis the pixels of a box begin that starts at ``column``."""
+        return column * self.tiling.together[2]
 
     def class_spans(self, origin: Corner, size: Corner) -> list[tuple[int, int]]:
         """Columns of a box for each of the limits."""
@@ -115,27 +114,17 @@ class MinimalChannelsTables(MinimalTables):
 
     def packed_rows(self, origin: Corner, size: Corner, section: range) -> Table:
         """Every packed row of a box, then the planes taken from others."""
-        tiling = self.tiling
-        groups = tiling.sections[self.sections.index(section)]
-        xn, _, xd, xh, _ = self.x_strides
-        n, d, h = (i.ravel() for i in np.meshgrid(*map(np.arange, size[:3]), indexing="ij"))
-        cells = ((n * size[1] + d) * size[2] + h) * size[3]
-        tables = [np.zeros((0, len(kernel.PACK)), np.int64)]
-        for number, forms in enumerate(forms_of(groups)):
-            source, inside = n * xn, np.ones(len(n), bool)
-            for axis, index, stride in ((0, d, xd), (1, h, xh)):
-                place = (origin[1 + axis] + index) * tiling.together[axis] + forms[axis].plus
-                inside = inside & (place >= 0) & (place < tiling.axes[axis].input_size)
-                source = source + place * stride
-            target = cells * self.cell + number * self.plane_size
-            nothing = np.full(len(n), NOTHING)
-            first = np.full(len(n), origin[3] * tiling.together[2] + forms[2].plus)
-            source = np.where(inside, source, driver.OUTSIDE)
-            tables.append(np.stack([source, target, nothing, first], 1))
-        differences = self.differences(groups, prod(size) * self.cell)
-        # those begin at no column
-        tables += [np.pad(table, ((0, 0), (0, 1))) for table in differences]
-        return np.concatenate(tables)
+        groups = self.tiling.sections[self.sections.index(section)]
+        source, cells = self.sources(origin, size, groups)
+        planes = np.arange(len(source))[:, None] * self.plane_size
+        nothing = np.full(source.size, NOTHING)
+        plus = np.array([forms[2].plus for forms in forms_of(groups)], np.int64)[:, None]
+        first = np.broadcast_to(plus, source.shape).ravel()
+        target = (planes + cells * self.cell).ravel()
+        rows = np.column_stack([source.ravel(), target, nothing, first])
+        # a difference of planes begins at no column
+        differences = np.pad(self.differences(groups, prod(size) * self.cell), ((0, 0), (0, 1)))
+        return np.concatenate([rows, differences])
 
     def lines(self, valid: int, section: Section, members: Sequence[int]) -> list[Offsets]:
         """Weights of an input channel for every product, as sums of taps: ``(terms, entries)``."""

@@ -20,7 +20,6 @@ from polyphase.engine.minimal import (
     MinimalTiling,
     Section,
     Together,
-    forms_of,
     quickest,
 )
 from polyphase.engine.target import Target
@@ -96,7 +95,7 @@ class MinimalPositionsTiling(MinimalTiling):
                     found[form] = None
         return tuple(found)
 
-    @property
+    @cached_property
     def first_offset(self) -> int:
         """The first input offset that any plane reads along the last axis."""
         return min((offset for form in self.forms for offset in form.offsets), default=0)
@@ -114,10 +113,10 @@ class MinimalPositionsTiling(MinimalTiling):
                 found.append((step, group, number))
         return tuple(found)
 
-    @property
+    @cached_property
     def planes(self) -> int:
         """Planes of a packed channel."""
-        return len(self.forms) * max(len(forms_of(section)) for section in self.sections)
+        return len(self.forms) * max(work.forms for work in self.work)
 
     def packing(self, box: Corner, spread: bool = False) -> Packing:
         """Cells that the input of a box takes: no plane has a border.
@@ -181,27 +180,20 @@ class MinimalPositionsTiling(MinimalTiling):
         lines = -(-box[3] // self.lanes) * prod(box[:3]) * self.in_channels
         reads = max((form.plus - self.first_offset for form in self.forms), default=0) + 1
         weave = self.axes[2].out_step * self.together[2]
-        for section in self.sections:
-            products, added = self.sums(section)
-            phases = prod(len(group.phases) for group in section)
-            multiply = (
-                products
-                * self.in_channels
-                * sum(
-                    self._step_cycles(channels * len(step.phases), vectors)
-                    for step, _, _ in self.steps
-                )
-            )
-            rows = channels * sum(len(step.phases) for step, _, _ in self.steps)
-            far = products * self.in_channels * rows / 16 * FAR_LINE_CYCLES
-            add = pieces * added * rows * vectors * ADD_CYCLES
+        rows = channels * sum(len(step.phases) for step, _, _ in self.steps)
+        step_cycles = sum(
+            self._step_cycles(channels * len(step.phases), vectors) for step, _, _ in self.steps
+        )
+        dense = prod(box) / self.lanes * self.in_channels
+        for work in self.work:
+            multiply = work.products * self.in_channels * step_cycles
+            add = pieces * work.added * rows * vectors * ADD_CYCLES
             store = self.outputs * channels * weave * vectors * TOTAL_CYCLES
-            tile += phases * blocks * (multiply + add + store)
-            first += phases * blocks * far
-            made = len(forms_of(section))
-            packed += lines * made * (reads * LOAD_CYCLES + len(self.forms) * FORM_CYCLES)
-            dense = prod(box) / self.lanes * self.in_channels
-            packed += dense * self.differences(section) * len(self.forms) * LESS_CYCLES
+            tile += work.phases * blocks * (multiply + add + store)
+            far = work.products * self.in_channels * rows / 16 * FAR_LINE_CYCLES
+            first += work.phases * blocks * far
+            packed += lines * work.forms * (reads * LOAD_CYCLES + len(self.forms) * FORM_CYCLES)
+            packed += dense * work.differences * len(self.forms) * LESS_CYCLES
         cycles = self.box_count(box) * (columns * tile + first + packed)
         return Choice(box, depth, channels, vectors, cycles)
 

@@ -9,7 +9,7 @@ import numpy as np
 from polyphase.engine.cover import Grid, Output, Pattern, Table, column_tables
 from polyphase.engine.kernels import driver
 from polyphase.engine.kernels import minimal_positions as kernel
-from polyphase.engine.minimal import Section, forms_of
+from polyphase.engine.minimal import Section
 from polyphase.engine.minimal_positions import MinimalPositionsTiling
 from polyphase.engine.minimal_tables import Limits, MinimalTables
 from polyphase.engine.pack import Offsets, Strides
@@ -116,23 +116,15 @@ class MinimalPositionsTables(MinimalTables):
 
     def packed_rows(self, origin: Corner, size: Corner, section: range) -> Table:
         """Source and target of every packed row of a box, then the planes taken from others."""
-        tiling = self.tiling
-        groups = tiling.sections[self.sections.index(section)]
-        xn, _, xd, xh, xw = self.x_strides
-        n, d, h = (i.ravel() for i in np.meshgrid(*map(np.arange, size[:3]), indexing="ij"))
-        along = n * xn + self.line_start(origin[3]) * xw
-        cells = ((n * size[1] + d) * size[2] + h) * size[3]
-        tables = [np.zeros((0, len(kernel.PACK)), np.int64)]
-        for number, forms in enumerate(forms_of(groups)):
-            source, inside = along, np.ones(len(n), bool)
-            for axis, index, stride in ((0, d, xd), (1, h, xh)):
-                place = (origin[1 + axis] + index) * tiling.together[axis] + forms[axis].plus
-                inside = inside & (place >= 0) & (place < tiling.axes[axis].input_size)
-                source = source + place * stride
-            target = cells + number * self.planes_per_form * self.plane_size
-            nothing = np.full(len(n), kernel.NOTHING)
-            tables.append(np.stack([np.where(inside, source, driver.OUTSIDE), target, nothing], 1))
-        return np.concatenate([*tables, *self.differences(groups, prod(size))])
+        groups = self.tiling.sections[self.sections.index(section)]
+        source, cells = self.sources(origin, size, groups)
+        if not source.size:
+            return np.zeros((0, len(kernel.PACK)), np.int64)
+        forms = np.arange(len(source))[:, None] * self.planes_per_form * self.plane_size
+        start = np.where(source == driver.OUTSIDE, 0, self.tiling.first_offset * self.x_strides[4])
+        nothing = np.full(source.size, kernel.NOTHING)
+        rows = np.column_stack([(source + start).ravel(), (forms + cells).ravel(), nothing])
+        return np.concatenate([rows, self.differences(groups, prod(size))])
 
     def lines(self, valid: int, section: Section, members: Sequence[int]) -> list[Offsets]:
         """Weights of an input channel for every product, as sums of taps: ``(terms, entries)``."""

@@ -2,12 +2,15 @@
 
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from itertools import product
 
 import numpy as np
+from numpy.typing import NDArray
 
 from polyphase.engine.cover import Table
 from polyphase.engine.filtering import Form
+from polyphase.engine.kernels import driver
 from polyphase.engine.minimal import MinimalTiling, Section, forms_of
 from polyphase.engine.pack import Offsets, Panel
 from polyphase.engine.tables import Tables
@@ -134,24 +137,64 @@ class MinimalTables(Tables):
             for cells in limits
         )
 
-    def differences(self, section: Section, elements: int) -> Iterator[Table]:
+    def packing_of(self, origin: Corner, size: Corner) -> tuple[object, int]:
+        """Boxes whose rows fall out of the input alike are packed alike, each from its corner."""
+        _, _, xd, xh, xw = self.x_strides
+        depth, height, width = (
+            o * count for o, count in zip(origin[1:], self.tiling.together, strict=True)
+        )
+        inside = [self._inside(axis, origin, size).tobytes() for axis in (0, 1)]
+        return (size, *inside), depth * xd + height * xh + width * xw
+
+    def _inside(self, axis: int, origin: Corner, size: Corner) -> NDArray[np.bool_]:
+        """For each offset of an outer axis, and each cell of a box, whether there is an input."""
+        cells = (origin[1 + axis] + np.arange(size[1 + axis])) * self.tiling.together[axis]
+        place = self._offsets[axis][:, None] + cells
+        return (place >= 0) & (place < self.tiling.axes[axis].input_size)
+
+    @cached_property
+    def _offsets(self) -> list[NDArray[np.int64]]:
+        """The offsets at which each outer axis is read."""
+        return [
+            np.unique([form.plus for group in self.tiling.parts[axis] for form in group.forms])
+            for axis in (0, 1)
+        ]
+
+    def sources(
+        self, origin: Corner, size: Corner, section: Section
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """For each combined form and row of cells: where it is read, and its first cell."""
+        n, d, h = (i.ravel() for i in np.meshgrid(*map(np.arange, size[:3]), indexing="ij"))
+        forms = forms_of(section)
+        xn, _, *strides, _ = self.x_strides
+        source = np.broadcast_to(n * xn, (len(forms), len(n)))
+        inside = np.ones(source.shape, bool)
+        for axis, index in ((0, d), (1, h)):
+            plus = np.array([combined[axis].plus for combined in forms], np.int64)[:, None]
+            source = source + (index * self.tiling.together[axis] + plus) * strides[axis]
+            known = np.searchsorted(self._offsets[axis], plus)
+            inside &= self._inside(axis, origin, size)[known, index]
+        cells = ((n * size[1] + d) * size[2] + h) * size[3]
+        return np.where(inside, source, driver.OUTSIDE), cells
+
+    def differences(self, section: Section, elements: int) -> Table:
         """Planes that are taken from others: elements, target, and what is subtracted.
 
         The last axis comes first: then planes of another one differ in that one alone.
         """
         forms = forms_of(section)
         numbers = {combined: number for number, combined in enumerate(forms)}
-        each = np.arange(self.planes_per_form)
+        found = []
         for axis in reversed(range(len(section))):
             for number, combined in enumerate(forms):
                 minus = combined[axis].minus
-                if minus is None:
-                    continue
-                plain = (*combined[:axis], Form(minus), *combined[axis + 1 :])
-                target, less = (
-                    (n * len(each) + each) * self.plane_size for n in (number, numbers[plain])
-                )
-                yield np.stack([np.full(len(each), elements), target, less], 1)
+                if minus is not None:
+                    plain = (*combined[:axis], Form(minus), *combined[axis + 1 :])
+                    found.append((number, numbers[plain]))
+        pairs = np.array(found, np.int64).reshape(-1, 2)
+        each = np.arange(self.planes_per_form)
+        planes = (pairs[:, None, :] * len(each) + each[None, :, None]).reshape(-1, 2)
+        return np.column_stack([np.full(len(planes), elements), planes * self.plane_size])
 
     def panels(self) -> Iterator[Panel]:
         """Where the weights of every row tile come from."""

@@ -101,12 +101,13 @@ class Tables(ABC):
         bases: dict[object, int] = {}
         sections = [(section, list(self._chunks(section))) for section in self.sections]
         for number, (origin, size) in enumerate(tiling.boxes(self.box)):
-            key = (origin[1:], size)
-            if key not in bases:
-                bases[key] = len(classes)
+            spot = (origin[1:], size)
+            if spot not in bases:
+                bases[spot] = len(classes)
                 classes += self.class_spans(origin, size)
             first = self.line_start(origin[3])
             place = sum(o * s for o, s in zip(origin, place_strides, strict=True))
+            key, start = self.packing_of(origin, size)
             for part, (section, chunks) in enumerate(sections):
                 rows = self.known("pack_rows", (part, key))
                 if rows is None:
@@ -115,14 +116,14 @@ class Tables(ABC):
                 for group in range(groups):
                     lines += [
                         (
-                            origin[0] * xn + group * tiling.in_channels * xc,
+                            origin[0] * xn + group * tiling.in_channels * xc + start,
                             place + group * tiling.out_channels * yc,
                             group * self.panel_size,
                             (number * len(sections) + part) * groups + group,
                             *rows,
-                            max(0, -first),
-                            max(0, tiling.axes[2].input_size - first),
-                            bases[key],
+                            -first,
+                            tiling.axes[2].input_size - first,
+                            bases[spot],
                             *chunk,
                         )
                         for chunk in chunks
@@ -134,6 +135,10 @@ class Tables(ABC):
     def sections(self) -> list[range]:
         """The row tiles that share a packed input."""
         return [range(len(self.rows))]
+
+    def packing_of(self, origin: Corner, size: Corner) -> tuple[object, int]:
+        """What the packed rows of a box depend on, and the input element they count from."""
+        return (origin[1:], size), 0
 
     def line_start(self, column: int) -> int:
         """Where along the last axis the packed lines of a box begin that starts at ``column``."""
