@@ -6,6 +6,8 @@ import os
 import numpy as np
 import oracle
 import pytest
+import safetensors.torch as torch_files
+import torch
 from safetensors.numpy import load_file, save_file
 
 from polyphase import Geometry, GeometryError, interop
@@ -218,6 +220,56 @@ def test_files_of_both_kinds_are_what_others_write(tmp_path, weights):
         assert np.array_equal(weight_files.read(tmp_path / name)["up"], weight)
     weight_files.write(tmp_path / "b.safetensors", {"up": weight.transpose(2, 3, 1, 0)})
     assert np.array_equal(load_file(tmp_path / "b.safetensors")["up"], weight.transpose(2, 3, 1, 0))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2])
+def test_dtypes_that_numpy_does_not_have(tmp_path, capsys, dtype):
+    first, second = tmp_path / "up.safetensors", tmp_path / "tf.safetensors"
+    weight = torch.arange(4 * 2 * 3).reshape(4, 2, 3).to(dtype)
+    scale, none = torch.tensor(0.5, dtype=torch.float64), torch.zeros(0, 3, dtype=dtype)
+    torch_files.save_file({"weight": weight, "scale": scale, "none": none}, first)
+    words = ["-k", "3", "-d", "2", "-g", "2", "--weights", str(first), "--to", "jax"]
+    code, _, _ = run(capsys, *words, "-s", "2", "--out", str(second))
+    found = torch_files.load_file(second)
+    assert code == 1
+    assert (found["scale"], found["none"].shape, found["none"].dtype) == (scale, (0, 3), dtype)
+    for at in range(2):
+        part = weight.float().numpy()[2 * at : 2 * at + 2]
+        expected = interop.convert(part, source="torch", target="jax")
+        assert found[f"weight.{at}"].dtype == dtype
+        assert np.array_equal(found[f"weight.{at}"].float().numpy(), expected)
+    code, _, err = run(capsys, *words, "--out", str(tmp_path / "up.npz"))
+    assert code == 2
+    assert "for which .npz files have no dtype: write a .safetensors file" in err
+
+
+@pytest.mark.parametrize("dtype", [*weight_files.DTYPES.values(), ">f4"])
+def test_dtypes_of_safetensors(tmp_path, dtype):
+    array = np.arange(6).reshape(2, 3).astype(dtype)
+    path = tmp_path / "a.safetensors"
+    weight_files.write(path, {"a": array, "b": np.ones(3, np.int8), "c": array.T})
+    for found in (load_file(path), weight_files.read(path)):
+        assert np.array_equal(found["a"], array)
+        assert np.array_equal(found["c"], array.T)
+        assert found["a"].dtype == array.dtype.newbyteorder("=")
+
+
+def test_what_safetensors_cannot_hold(tmp_path, capsys):
+    path = tmp_path / "up.npz"
+    np.savez(path, weight=np.ones((4, 2, 3), np.complex128))
+    words = [
+        "-k",
+        "3",
+        "--to",
+        "jax",
+        "--weights",
+        str(path),
+        "--out",
+        str(tmp_path / "a.safetensors"),
+    ]
+    code, _, err = run(capsys, *words)
+    assert code == 2
+    assert "weight is complex128, for which .safetensors files have no dtype" in err
 
 
 def test_what_stands_beside_is_copied_only_if_it_is_clear(tmp_path, weights):

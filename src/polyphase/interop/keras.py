@@ -1,7 +1,8 @@
 """Keras 3: ``keras.ops.conv_transpose`` and the layers ``Conv1DTranspose`` to ``Conv3DTranspose``.
 
-All back ends agree on what is written here (the torch back end since 3.13); the TensorFlow back end
-refuses the part of it where the output would be smaller than ``(n-1)*stride + 1``.
+All back ends agree on what is written here, the torch back end since 3.15: before, its ``same`` was
+one position off for strides above 1 and odd kernels. The TensorFlow back end refuses the part of it
+where the output would be smaller than ``(n-1)*stride + 1``.
 """
 
 from typing import Any
@@ -58,7 +59,8 @@ CONVENTION = Convention(
     source="`keras/src/backend/common/backend_utils.py`",
     trap="`output_padding=0` is not the default, `None` is. Layers refuse `strides` with "
     "`dilation_rate`, `keras.ops.conv_transpose` does not. The TensorFlow back end "
-    "refuses an output below `(n-1)*s + 1`.",
+    "refuses an output below `(n-1)*s + 1`. Before 3.15 the torch back end is one position off for "
+    "`same` with strides and odd kernels.",
 )
 
 

@@ -1,5 +1,6 @@
 """Files of weights, ``.npz`` and ``.safetensors``, from one framework to another."""
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from zipfile import BadZipFile
@@ -16,6 +17,22 @@ if TYPE_CHECKING:
 
 Arrays = dict[str, NDArray[Any]]
 SUFFIXES = (".npz", ".safetensors")
+# of safetensors, as NumPy writes them
+DTYPES = {
+    "F64": "<f8",
+    "F32": "<f4",
+    "F16": "<f2",
+    "C64": "<c8",
+    "I64": "<i8",
+    "I32": "<i4",
+    "I16": "<i2",
+    "I8": "i1",
+    "U64": "<u8",
+    "U32": "<u4",
+    "U16": "<u2",
+    "U8": "u1",
+    "BOOL": "?",
+}
 
 
 class Converted(NamedTuple):
@@ -66,7 +83,11 @@ def convert(
 
 
 def read(path: Path) -> Arrays:
-    """The arrays of a file by their names."""
+    """The arrays of a file by their names.
+
+    What NumPy has no dtype for, such as bfloat16, comes as a structured dtype of one field, which
+    has the name of the real one, so that axes can be moved and zeros put in between.
+    """
     suffix = _suffix(path)
     if not path.is_file():
         raise GeometryError(f"there is no file {path}")
@@ -74,7 +95,8 @@ def read(path: Path) -> Arrays:
     damaged = (package.SafetensorError,) if package else (ValueError, EOFError, BadZipFile)
     try:
         if package:
-            return dict(package.numpy.load_file(path))
+            found = package.deserialize(path.read_bytes())
+            return {name: _array(path, name, **told) for name, told in found}
         with np.load(path, allow_pickle=False) as found:
             return dict(found)
     except (OSError, *damaged) as error:
@@ -84,12 +106,54 @@ def read(path: Path) -> Arrays:
 def write(path: Path, arrays: Arrays) -> None:
     """A file with these arrays."""
     if _suffix(path) == ".safetensors":
-        _safetensors().numpy.save_file(
-            {name: np.ascontiguousarray(array) for name, array in arrays.items()}, path
-        )
-    else:
-        with path.open("wb") as file:
-            np.savez(file, **arrays)  # type: ignore[arg-type]
+        _write_safetensors(path, arrays)
+        return
+    for name, array in arrays.items():
+        if array.dtype.names:
+            raise Unsupported(
+                f"{name} is {array.dtype.names[0]}, for which .npz files have no dtype: write a "
+                ".safetensors file"
+            )
+    with path.open("wb") as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]
+
+
+def _array(path: Path, name: str, dtype: str, shape: list[int], data: bytes) -> NDArray[Any]:
+    if dtype in DTYPES:
+        return np.frombuffer(data, DTYPES[dtype]).reshape(shape)
+    count = int(np.prod(shape))
+    width = len(data) // count if count else 1
+    if width * count != len(data):
+        raise Unsupported(f"{name} in {path} is {dtype}, whose values are no whole bytes")
+    return np.frombuffer(data, [(dtype, f"<u{width}")]).reshape(shape)
+
+
+def _write_safetensors(path: Path, arrays: Arrays) -> None:
+    """The format by hand, because the package does not write what NumPy has no dtype for."""
+    little = {
+        name: array.astype(array.dtype.newbyteorder("<"), copy=False)
+        for name, array in arrays.items()
+    }
+    known = {np.dtype(code): dtype for dtype, code in DTYPES.items()}
+    header, at = {}, 0
+    # wide values first, so that all are aligned
+    ordered = sorted(little.items(), key=lambda item: -item[1].itemsize)
+    for name, array in ordered:
+        dtype = array.dtype.names[0] if array.dtype.names else known.get(array.dtype)
+        if dtype is None:
+            raise Unsupported(
+                f"{name} is {array.dtype}, for which .safetensors files have no dtype: write a "
+                ".npz file"
+            )
+        offsets = [at, at + array.nbytes]
+        header[name] = {"dtype": dtype, "shape": array.shape, "data_offsets": offsets}
+        at += array.nbytes
+    told = json.dumps(header).encode()
+    told += b" " * (-len(told) % 8)
+    with path.open("wb") as file:
+        file.write(len(told).to_bytes(8, "little") + told)
+        for _, array in ordered:
+            file.write(array.tobytes())
 
 
 class _Kernel(NamedTuple):
@@ -166,7 +230,7 @@ def _suffix(path: Path) -> str:
 
 def _safetensors() -> Any:
     try:
-        import safetensors.numpy
+        import safetensors
     except ImportError:
         raise Unsupported(
             "these files need safetensors; install it with: pip install 'polyphase[safetensors]'"
