@@ -227,8 +227,8 @@ class ChannelsTiling(Tiling):
                 lines = positions / self.lanes
                 if not self.in_last:
                     lines = lines * self.axes[2].in_step + 1
-                fetch = lines * LINE_CYCLES + vectors * WEIGHT_LINE_CYCLES
-                step = max(fmas / 2, loads / 2, fetch, (fmas + loads + 6) / 7, 4.0)
+                fetch = lines * LINE_CYCLES + vectors * WEIGHT_LINE_CYCLES * self.pace
+                step = self.step_cycles(fmas, loads, fetch)
                 store = fmas * (self._scatter_cycles(vectors) if self.scattered else 2)
                 arithmetic = columns * (taps * (step * self.in_channels + 6) + panels * store)
                 vectors_packed = packing.channel * self.cell_elements(self.in_channels) / self.lanes

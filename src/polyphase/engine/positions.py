@@ -204,7 +204,7 @@ class PositionsTiling(Tiling):
         weights = channels * self.per_phase * sum(len(phases) for _, phases in self.slots)
         fmas = weights * vectors
         loads = weights + vectors * len(self.slots)
-        return max(fmas / 2, loads / 2, lines * LINE_CYCLES, (fmas + loads + 6) / 7, 4.0)
+        return self.step_cycles(fmas, loads, lines * LINE_CYCLES)
 
     def _lines(self, pattern: Pattern, packing: Packing, spread: bool) -> int:
         """Cache lines of input that one step reads: one more per run where runs lie askew."""

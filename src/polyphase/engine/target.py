@@ -12,7 +12,8 @@ from polyphase.errors import Unsupported
 class Target:
     """A cluster of processors that share vector width and number of vector registers.
 
-    ``halves`` says whether it has instructions that convert float16.
+    ``halves`` says whether it has instructions that convert float16, ``fmas`` how many vector
+    multiply-adds it begins in a cycle.
     """
 
     name: str
@@ -22,6 +23,7 @@ class Target:
     vector_bytes: int
     registers: int
     halves: bool
+    fmas: int = 2
 
     def lanes(self, dtype: str) -> int:
         """Accumulator elements in a vector: float64 is summed as such, the others as float32."""
@@ -34,6 +36,8 @@ _X86 = (
     ("avx2", "x86-64-v3", 32, 16, True, ("avx2", "fma", "f16c", "bmi2")),
     ("sse2", "x86-64", 16, 16, False, ()),
 )
+# processors that take two cycles for a multiply-add of 64 bytes, or have one unit for it
+_HALF_RATE = {"znver4", "icelake-client", "tigerlake", "rocketlake", "cannonlake"}
 NEON = Target("neon", "aarch64-unknown-linux-gnu", "generic", "+neon", 16, 32, True)
 
 
@@ -60,7 +64,8 @@ def available() -> tuple[Target, ...]:
                 chosen = cpu
                 flags = ",".join(f"{'-+'[has]}{flag}" for flag, has in sorted(features.items()))
                 flags += ",-prefer-256-bit"
-            found.append(Target(name, triple, chosen, flags, width, registers, halves))
+            fmas = 1 if name == "avx512" and cpu in _HALF_RATE else 2
+            found.append(Target(name, triple, chosen, flags, width, registers, halves, fmas))
     return tuple(found)
 
 

@@ -67,6 +67,9 @@ class Tiling(ABC):
         self.in_last = lies_last(problem.channels_last, problem.in_channels, problem.input_size)
         self.out_last = lies_last(problem.channels_last, problem.out_channels, problem.output_size)
         self._boxes: dict[tuple[bool, int, int], Corner] = {}
+        # estimates are in the time of two multiply-adds of vectors, in which slower arithmetic lets
+        # the rest of a core do more
+        self.pace = target.fmas / 2
         self.budget = int(cache_bytes * TILE_SHARE) // self.compute_size
 
     @property
@@ -159,6 +162,11 @@ class Tiling(ABC):
             if parts > 1:
                 break
         return box[0], box[1], box[2], box[3]
+
+    def step_cycles(self, fmas: int, loads: int, fetch: float) -> float:
+        """Cycles for one input channel of one outer tap: arithmetic, loads, fetches, or latency."""
+        latency = max((fmas + loads + 6) / 7, 4.0)
+        return max(fmas / 2, loads / 2, fetch, latency * self.pace)
 
     def cell_elements(self, depth: int) -> int:
         """Tile elements of a cell when ``depth`` input channels are packed at a time."""
