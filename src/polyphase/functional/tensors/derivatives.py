@@ -300,7 +300,7 @@ def _direct(operator: str, x: Tensor, w: Tensor, g: Tensor, s: Spatial) -> Backw
 
 def _without_gaps(g: Tensor, rank: int) -> Tensor:
     """A gradient that is read several times, copied once where it would be copied every time."""
-    if not plain(g) or g.is_contiguous() or g.movedim(-rank - 1, -1).is_contiguous():
+    if g.is_contiguous() or not plain(g) or g.movedim(-rank - 1, -1).is_contiguous():
         return g
     return g.contiguous()
 
