@@ -2,8 +2,8 @@
 
 Nothing that PyTorch counts tells of every change: ``.data``, NumPy views and other processes write
 without raising a version. So beside the packed weights stands a checksum of what was packed, and
-they are used only while the parameter has the same one. That takes a third of the time of packing at
-most, and a fiftieth where packing computes.
+they are used only while the parameter has the same one. That takes at most a third of the time of
+packing, and a fiftieth where packing computes.
 """
 
 import weakref
