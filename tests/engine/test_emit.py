@@ -232,6 +232,19 @@ def test_splat(machine):
     assert (out == 2.5).all()
 
 
+def test_first_lanes(machine):
+    lanes = machine.lanes
+    values, out = np.arange(lanes, dtype=np.float32), np.full(2 * lanes, -1, np.float32)
+
+    def build(e, values, out):
+        vector = e.load_vector(values, 0, F32)
+        e.store(e.first_lanes(vector, 2), out, lanes)
+        e.store(e.first_lanes(vector, lanes), out)
+
+    machine(build, values, out)
+    assert out.tolist() == [*range(lanes), 0, 1, *[-1] * (lanes - 2)]
+
+
 def test_lanes_within(machine):
     lanes = machine.lanes
     edges = (0, 1, 2, lanes - 1, lanes, lanes + 1, 2**31 - 1)

@@ -33,7 +33,7 @@ import numpy as np
 import polyphase as pp
 from polyphase.engine import run, threads
 pp.set_num_threads(4)
-problem = pp.Problem.parse("n3 c37:29 i23x17 k4x4 s2x2 p1x1")
+problem = pp.Problem.parse("n3 c37:29 i33x27 k4x4 s2x2 p1x1")
 operation = run.operation(problem)
 generator = np.random.default_rng(0)
 x = generator.standard_normal(problem.input_shape, np.float32)

@@ -28,6 +28,9 @@ LEAST_DEPTH = 32
 MOST_TOTALS = 320
 # cycles to add a vector to a total, to open and store a total, to take a packed vector from another
 ADD_CYCLES = 2.0
+# cycles to begin a product, and a column of a row tile
+PRODUCT_CYCLES = 16.0
+COLUMN_CYCLES = 60.0
 TOTAL_CYCLES = 5.0
 LESS_CYCLES = 1.5
 # cycles more for a line of weights that no column of the box has read before

@@ -11,10 +11,12 @@ from polyphase.engine.cover import Grid
 from polyphase.engine.kernels import minimal_channels as kernel
 from polyphase.engine.minimal import (
     ADD_CYCLES,
+    COLUMN_CYCLES,
     FAR_LINE_CYCLES,
     LEAST_DEPTH,
     LESS_CYCLES,
     MOST_TOTALS,
+    PRODUCT_CYCLES,
     TOTAL_CYCLES,
     MinimalTiling,
     Section,
@@ -81,8 +83,8 @@ class MinimalChannelsTiling(MinimalTiling):
         """Register tile, box and channels packed at a time, for people."""
         choice = self.choice
         return (
-            f"{choice.positions} cells x {choice.vectors} vectors of {self.lanes}, cells of "
-            f"{self.cell_text} positions, boxes of {'x'.join(map(str, choice.box))} cells, "
+            f"{choice.positions} cells of {self.cell_text} x {choice.vectors} vectors of "
+            f"{self.lanes}, boxes of {'x'.join(map(str, choice.box))}, "
             f"{choice.depth} channels at a time"
         )
 
@@ -146,7 +148,8 @@ class MinimalChannelsTiling(MinimalTiling):
         far = self.lanes * self.compute_size / 64 * FAR_LINE_CYCLES
         for work in self.work:
             rows = work.phases * blocks
-            multiply = work.products * self.in_channels * step
+            multiply = work.products * self.in_channels * step + COLUMN_CYCLES
+            multiply += pieces * work.products * PRODUCT_CYCLES
             add = pieces * work.added * sums * ADD_CYCLES
             tile += rows * (multiply + add + self.outputs * sums * TOTAL_CYCLES)
             first += rows * work.products * self.in_channels * vectors * far

@@ -101,8 +101,7 @@ class MinimalChannelsTables(MinimalTables):
             valid = index[0] < size[0]
             for i, bound in zip(index[1:], limit, strict=True):
                 valid = valid & (i < bound)
-            apart = sum(s for k, s in enumerate(self.output_strides) if j >> k & 1)
-            places.append(np.stack([y + apart, valid], 2))
+            places.append(np.stack([y + self.output_start(j), valid], 2))
             used.append(valid.any(1))
         kept = np.any(used, 0)
         # (columns, outputs, cells, fields)

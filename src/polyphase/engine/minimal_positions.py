@@ -12,10 +12,12 @@ from polyphase.engine.filtering import Form, Group
 from polyphase.engine.kernels import minimal_positions as kernel
 from polyphase.engine.minimal import (
     ADD_CYCLES,
+    COLUMN_CYCLES,
     FAR_LINE_CYCLES,
     LEAST_DEPTH,
     LESS_CYCLES,
     MOST_TOTALS,
+    PRODUCT_CYCLES,
     TOTAL_CYCLES,
     MinimalTiling,
     Section,
@@ -68,7 +70,7 @@ class MinimalPositionsTiling(MinimalTiling):
         choice = self.choice
         return (
             f"{choice.channels} channels x {choice.vectors} vectors of {self.lanes}, cells of "
-            f"{self.cell_text} positions, boxes of {'x'.join(map(str, choice.box))} cells, "
+            f"{self.cell_text}, boxes of {'x'.join(map(str, choice.box))}, "
             f"{choice.depth} channels at a time"
         )
 
@@ -186,7 +188,8 @@ class MinimalPositionsTiling(MinimalTiling):
         )
         dense = prod(box) / self.lanes * self.in_channels
         for work in self.work:
-            multiply = work.products * self.in_channels * step_cycles
+            multiply = work.products * self.in_channels * step_cycles + COLUMN_CYCLES
+            multiply += pieces * work.products * len(self.steps) * PRODUCT_CYCLES
             add = pieces * work.added * rows * vectors * ADD_CYCLES
             store = self.outputs * channels * weave * vectors * TOTAL_CYCLES
             tile += work.phases * blocks * (multiply + add + store)

@@ -43,7 +43,6 @@ class MinimalPositionsTables(MinimalTables):
             tile_channel=self.packing.plane,
             y_channel=self.y_strides[1],
             rest_step=totals if self.depth < tiling.in_channels else 0,
-            **{f"y_outer{i}": stride for i, stride in enumerate(self.output_strides)},
         )
 
     @property
@@ -103,15 +102,16 @@ class MinimalPositionsTables(MinimalTables):
         bases = np.array(self.pattern.bases(grid), np.int64)
         head, stored = len(kernel.COLUMN), len(kernel.STORED)
         table = np.zeros((len(bases), head + stored * len(limits)), np.int64)
+        table[:, 0] = bases
         used = np.zeros(len(bases), bool)
         output = Output(self.position_strides, self.shape.weave, left, 0)
         for j, (depth, height) in enumerate(limits):
             columns, segments = column_tables(grid, self.pattern, (depth, height), output)
-            columns[:, head + 1 :] += self.append("segments", None, segments)[0]
+            columns[:, 3:] += self.append("segments", None, segments)[0]
+            columns[:, 1] += self.output_start(j)
             at = np.searchsorted(bases, columns[:, 0])
             used[at] = True
-            table[at, :head] = columns[:, :head]
-            table[at, head + j * stored : head + (j + 1) * stored] = columns[:, head:]
+            table[at, head + j * stored : head + (j + 1) * stored] = columns[:, 1:]
         return table[used]
 
     def packed_rows(self, origin: Corner, size: Corner, section: range) -> Table:

@@ -49,10 +49,10 @@ class MinimalTables(Tables):
         d, h, w = (s * count for s, count in zip(space, self.tiling.together, strict=True))
         return n, d, h, w
 
-    @property
-    def output_strides(self) -> list[int]:
-        """Output elements between the two positions of a cell, for each tabled axis with two."""
-        return [self.position_strides[1 + axis] // 2 for axis in self.tiling.pairs]
+    def output_start(self, number: int) -> int:
+        """Output elements from the first position of a cell to a combination of positions."""
+        strides = [self.position_strides[1 + axis] // 2 for axis in self.tiling.pairs]
+        return sum(stride for i, stride in enumerate(strides) if number >> i & 1)
 
     @property
     def sections(self) -> list[range]:

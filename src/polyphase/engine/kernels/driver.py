@@ -46,9 +46,7 @@ Record = dict[str, ir.Value]
 class Frame(ABC):
     """Tasks and their packed input; subclasses pack it and compute what a task asks for."""
 
-    # fields of a row and of a column of register tiles, and what else the context holds
-    row_fields: Sequence[str]
-    column_fields: Sequence[str]
+    # what else the context holds
     more_context: Sequence[str]
     more_tables: Sequence[str]
 
@@ -151,6 +149,10 @@ class Frame(ABC):
 
 class Driver(Frame):
     """Rows and columns of register tiles that go through outer taps and input channels."""
+
+    # fields of a row and of a column
+    row_fields: Sequence[str]
+    column_fields: Sequence[str]
 
     def __init__(
         self,

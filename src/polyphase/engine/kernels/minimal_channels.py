@@ -60,8 +60,6 @@ def build(shape: Shape, target: Target) -> str:
 class MinimalChannels(Frame):
     """Builder of the method."""
 
-    row_fields = ROW
-    column_fields = COLUMN
     more_context = ("places", "rest_step")
     more_tables = ("places",)
 

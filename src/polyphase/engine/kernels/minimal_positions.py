@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from llvmlite import ir
 
+from polyphase.engine.emit import I64
 from polyphase.engine.kernels.driver import Frame, Record
 from polyphase.engine.kernels.positions import SEGMENT
 from polyphase.engine.target import Target
@@ -21,9 +22,9 @@ PACK = "source target less".split()
 NOTHING = -1
 ROW = "weights y tap_start tap_stop class valid".split()
 TAP = "tile outputs".split()
-# for each combination of outer outputs: whether a column is whole, and its segments otherwise
-COLUMN = "tile y".split()
-STORED = "whole segment_start segment_stop".split()
+# and for each combination of outer outputs where it goes, whether it is whole, its segments if not
+COLUMN = ["tile"]
+STORED = "y whole segment_start segment_stop".split()
 # input channels that are added one after another before their sum joins the totals; with what
 # serves two positions a sum has twice as many products
 LONGEST_CHAIN = 128
@@ -106,12 +107,11 @@ def build(shape: Shape, target: Target) -> str:
 class MinimalPositions(Frame):
     """Builder of the method."""
 
-    row_fields = ROW
-    more_context = ("segments", "tile_plane", "y_channel", "rest_step", "y_outer0", "y_outer1")
+    more_context = ("segments", "tile_plane", "y_channel", "rest_step")
     more_tables = ("segments",)
 
     def __init__(self, shape: Shape, lanes: int) -> None:
-        self.column_fields = (*COLUMN, *(f"{n}{j}" for j in range(shape.outputs) for n in STORED))
+        self.column_size = len(COLUMN) + len(STORED) * shape.outputs
         super().__init__(shape.dtype, lanes)
         self.shape = shape
         # what serves two positions
@@ -201,14 +201,14 @@ class MinimalPositions(Frame):
             weights = e.at(panel, e.add(skipped, shape.channels), self.kind)
             y_row = e.at(y, row["y"], self.storage)
             with e.loop(span["start"], span["stop"], carried=rows.values) as columns:
-                column = self.record(c["columns"], columns.index, self.column_fields)
+                column = e.at(c["columns"], e.mul(columns.index, self.column_size), I64)
                 here = columns.values[0]
                 with e.when(fresh):
                     self._open(panel, here)
-                source = e.at(tile, column["tile"], self.kind)
+                source = e.at(tile, e.load(column, 0, I64), self.kind)
                 self._multiply(row, weights, source, count, here)
                 with e.when(last):
-                    self._store(row, column, here, y_row)
+                    self._store(row, e.at(column, len(COLUMN), I64), here, y_row)
                 columns.carry([e.at(here, c["rest_step"], self.kind)])
             rows.carry(columns.results)
 
@@ -301,29 +301,22 @@ class MinimalPositions(Frame):
 
     # storing
 
-    def _store(self, row: Record, column: Record, totals: ir.Value, y: ir.Value) -> None:
+    def _store(self, row: Record, stored: ir.Value, totals: ir.Value, y: ir.Value) -> None:
         """Weave phases and positions of the last axis together and write what is valid."""
-        e, c, shape = self.e, self.context, self.shape
+        e, b, shape = self.e, self.e.builder, self.shape
         size = shape.weave * shape.vectors * self.lanes
-        for j in range(shape.outputs):
-            place = column["y"]
-            for axis in (0, 1):
-                if j >> axis & 1:
-                    place = e.add(place, c[f"y_outer{axis}"])
-            out = e.at(y, place, self.storage)
-            start, stop = column[f"segment_start{j}"], column[f"segment_stop{j}"]
-            whole = e.builder.icmp_signed("!=", column[f"whole{j}"], e.const(0))
-            used = e.builder.or_(whole, e.builder.icmp_signed("<", start, stop))
-            with e.when(used), e.loop(0, row["valid"]) as channels:
-                line = e.at(out, e.mul(channels.index, c["y_channel"]), self.storage)
-                first = e.mul(e.add(channels.index, j * shape.channels), size)
-                sums = e.at(totals, first, self.kind)
-                with e.builder.if_else(whole) as (direct, indirect):
-                    with direct:
-                        self._weave(sums, line)
-                    with indirect:
-                        self._weave(sums, self.spill)
-                        self._copy_segments(start, stop, line)
+        with e.loop(0, shape.outputs) as outer:
+            part = self.record(stored, outer.index, STORED)
+            whole = b.icmp_signed("!=", part["whole"], e.const(0))
+            some = b.icmp_signed("<", part["segment_start"], part["segment_stop"])
+            place = e.at(y, part["y"], self.storage)
+            with e.when(b.or_(whole, some)), e.loop(0, row["valid"]) as channels:
+                line = e.at(place, e.mul(channels.index, self.context["y_channel"]), self.storage)
+                first = e.add(channels.index, e.mul(outer.index, shape.channels))
+                target = b.select(whole, line, e.at(self.spill, e.const(0), self.storage))
+                self._weave(e.at(totals, e.mul(first, size), self.kind), target)
+                with e.when(b.not_(whole)):
+                    self._copy_segments(part, line)
 
     def _weave(self, sums: ir.Value, out: ir.Value) -> None:
         """The totals of a channel in the order of the output."""
@@ -337,10 +330,10 @@ class MinimalPositions(Frame):
                 at = (v * shape.weave + part) * self.lanes
                 e.store_vector(e.narrow(value, self.storage), out, at)
 
-    def _copy_segments(self, start: ir.Value, stop: ir.Value, line: ir.Value) -> None:
+    def _copy_segments(self, part: Record, line: ir.Value) -> None:
         """The valid pieces of a channel's outputs, from the spill."""
         e = self.e
-        with e.loop(start, stop) as segments:
+        with e.loop(part["segment_start"], part["segment_stop"]) as segments:
             segment = self.record(self.context["segments"], segments.index, SEGMENT)
             source = e.at(self.spill, segment["source"], self.storage)
             self.copy(source, e.at(line, segment["y"], self.storage), segment["count"])
