@@ -33,16 +33,25 @@ def size(problem):
     return result.shape
 
 
-@pytest.mark.parametrize(("rank", "count"), [(1, 500), (2, 300), (3, 50)])
+@pytest.mark.parametrize(("rank", "count"), [(1, 2000), (2, 1000), (3, 200)])
 def test_sizes(rank, count):
     rng = random.Random(rank)
     found = Counter()
     for _ in range(count):
         problem = against.problem("coreml", rng, rank, grouped=True)
+        theirs = size(problem)
         if problem.refusal is None:
-            assert size(problem) == problem.expected.shape, problem.call
+            assert theirs == problem.expected.shape, problem.call
             found["equal"] += 1
-    assert found["equal"] > count / 2
+        elif "output_shape must have" in str(problem.refusal):
+            # it writes down whatever is given
+            assert list(theirs[2:]) == problem.call.keywords["output_shape"][2:]
+            found["not checked"] += 1
+        else:
+            assert min(theirs) < 0, problem.call
+            found["refused"] += 1
+    assert found["equal"] > count / 2, found
+    assert found["refused"] > 3, found
 
 
 def test_what_convert_writes_has_the_right_size():

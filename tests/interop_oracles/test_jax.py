@@ -85,7 +85,7 @@ def one(x, weight, keywords):
     return jax.lax.conv_transpose(x, weight, **keywords)
 
 
-@pytest.mark.parametrize(("rank", "count"), [(1, 1000), (2, 400), (3, 60)])
+@pytest.mark.parametrize(("rank", "count"), [(1, 1500), (2, 600), (3, 100)])
 def test_values(rank, count):
     drawn = list(problems("jax", rank, count, seed=rank))
     calls = []
@@ -169,7 +169,7 @@ def layer(x, weight, bias, parameters):
 
 
 def test_flax():
-    for rank, count in ((1, 150), (2, 50)):
+    for rank, count in ((1, 800), (2, 200)):
         drawn = [problem for problem, _ in problems("flax", rank, count, seed=rank)]
         # weights are part of a layer, so they are no arguments of what is compiled
         calls = [(p.x, (p.weight, p.bias, p.call.keywords)) for p in drawn]

@@ -35,7 +35,7 @@ def call(x, weight, groups, keywords, bias=None):
     return against.with_bias(against.first(np.array(result)), bias, axis=1)
 
 
-@pytest.mark.parametrize(("rank", "count"), [(1, 2000), (2, 1000), (3, 300)])
+@pytest.mark.parametrize(("rank", "count"), [(1, 6000), (2, 3000), (3, 800)])
 def test_values_and_refusals(rank, count):
     rng = random.Random(rank)
     found = Counter(

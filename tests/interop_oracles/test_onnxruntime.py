@@ -34,7 +34,7 @@ def known(problem):
     return next((s for s in told if "before 1.13" not in s), None)
 
 
-@pytest.mark.parametrize(("rank", "count"), [(1, 2000), (2, 800), (3, 150)])
+@pytest.mark.parametrize(("rank", "count"), [(1, 6000), (2, 3000), (3, 500)])
 def test_values_and_refusals(rank, count):
     rng = random.Random(rank)
     found = Counter(

@@ -52,7 +52,7 @@ def known(problem):
     return None
 
 
-@pytest.mark.parametrize(("rank", "count"), [(1, 1000), (2, 500), (3, 150)])
+@pytest.mark.parametrize(("rank", "count"), [(1, 1400), (2, 600), (3, 200)])
 def test_values_and_refusals(rank, count):
     rng = random.Random(rank)
     found = Counter(

@@ -39,7 +39,7 @@ def known(problem):
     return "not asked" if negative else None
 
 
-@pytest.mark.parametrize(("rank", "count"), [(1, 2000), (2, 1000), (3, 300)])
+@pytest.mark.parametrize(("rank", "count"), [(1, 6000), (2, 3000), (3, 800)])
 def test_values_and_refusals(rank, count):
     rng = random.Random(rank)
     found = Counter(

@@ -60,7 +60,7 @@ def known(problem):
     return "rounded toward zero" if one_input else None
 
 
-@pytest.mark.parametrize(("rank", "count"), [(1, 2000), (2, 1500), (3, 300)])
+@pytest.mark.parametrize(("rank", "count"), [(1, 6000), (2, 4000), (3, 500)])
 def test_values_and_refusals(rank, count):
     rng = random.Random(rank)
     found = Counter(
@@ -126,19 +126,32 @@ def run_lite(template, x, weight, keywords, resolver=KERNELS[0]):
     return against.first(interpreter.get_tensor(interpreter.get_output_details()[0]["index"]))
 
 
+def ends_the_process(problem):
+    """Whether XNNPACK may end with a segmentation fault.
+
+    It does in tensorflow 2.21 for 1 input, 4 taps, stride 3 and 1 output with SAME, and for some
+    others with an output smaller than the stride.
+    """
+    keywords = problem.call.keywords
+    sizes = keywords["output_shape"][1:-1]
+    return sizes[0] < keywords["stride_h"] or sizes[1] < keywords["stride_w"]
+
+
 def test_lite_with_all_its_kernels(template):
     rng = random.Random(0)
     found = Counter()
-    for at in range(900):
+    for at in range(2400):
         problem = against.problem("tflite", rng, 2)._replace(bias=None)
         if problem.refusal is not None or problem.empty:
             found["refused"] += 1
             continue
         arguments = problem.x, problem.weight, problem.call.keywords
-        theirs = run_lite(template, *arguments, KERNELS[at % len(KERNELS)])
+        kernels = KERNELS[: len(KERNELS) - ends_the_process(problem)]
+        kernel = kernels[at % len(kernels)]
+        theirs = run_lite(template, *arguments, kernel)
         expected = oracle.conv_transpose(problem.x, problem.weight, None, problem.meaning.geometry)
         oracle.assert_same(theirs, expected, problem.call)
-        found[KERNELS[at % len(KERNELS)]] += 1
+        found[kernel] += 1
     assert min(found.values()) > 50, found
 
 

@@ -42,7 +42,8 @@ CONVENTION = Convention(
     checked="three kernels of the interpreter of tensorflow 2.21",
     source="`tensorflow/lite/kernels/transpose_conv.cc`",
     trap="An `output_shape` outside TensorFlow's range is accepted, and the kernels give "
-    "different numbers. There are neither dilation nor groups.",
+    "different numbers. There are neither dilation nor groups. XNNPACK ends the process for "
+    "some outputs that are smaller than the stride.",
 )
 
 
