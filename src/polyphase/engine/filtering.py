@@ -45,28 +45,34 @@ class Product:
     outputs: tuple[int, ...]
 
 
-def products(offsets: Sequence[int], together: int) -> tuple[Product, ...]:
+def products(offsets: Sequence[int], together: int, step: int = 1) -> tuple[Product, ...]:
     """The products that make ``together`` neighbouring positions of a phase, one or two.
 
-    One that serves two positions comes before the two that serve one of them each.
+    Neighbouring positions read ``step`` inputs apart, and so must two taps that share products. The
+    product that serves two positions comes before the two that serve one of them each.
 
     >>> len(products([-1, 0], 1)), len(products([-1, 0], 2)), len(products([0], 2))
     (2, 3, 2)
+    >>> len(products([-1, 0, 1, 2], 2, step=2)), len(products([-1, 0, 1], 2, step=2))
+    (6, 5)
     """
     order = sorted(range(len(offsets)), key=offsets.__getitem__)
     found: list[Product] = []
     while order:
         tap, *order = order
         first = offsets[tap]
-        if together == 2 and order and offsets[order[0]] == first + 1:
-            other, *order = order
+        second, third = first + step, first + 2 * step
+        others = [other for other in order if offsets[other] == second]
+        if together == 2 and others:
+            (other,) = others
+            order.remove(other)
             found += [
-                Product(Form(first + 1), (tap, other), (0, 1)),
-                Product(Form(first, first + 1), (tap,), (0,)),
-                Product(Form(first + 2, first + 1), (other,), (1,)),
+                Product(Form(second), (tap, other), (0, 1)),
+                Product(Form(first, second), (tap,), (0,)),
+                Product(Form(third, second), (other,), (1,)),
             ]
         else:
-            found += [Product(Form(first + i), (tap,), (i,)) for i in range(together)]
+            found += [Product(Form(first + i * step), (tap,), (i,)) for i in range(together)]
     return tuple(found)
 
 
@@ -87,14 +93,14 @@ class Group:
         return tuple(dict.fromkeys(product.form for product in self.products))
 
 
-def groups(phases: Sequence[Phase], together: int) -> tuple[Group, ...]:
+def groups(phases: Sequence[Phase], together: int, step: int = 1) -> tuple[Group, ...]:
     """The phases of an axis by the offsets at which they read."""
     members: dict[tuple[int, ...], list[int]] = {}
     for number, phase in enumerate(phases):
         members.setdefault(tuple(sorted(phase.offsets)), []).append(number)
     found = []
     for offsets, numbers in members.items():
-        shared = products(offsets, together)
+        shared = products(offsets, together, step)
         taps = []
         for number in numbers:
             # products count taps by ascending offset

@@ -57,7 +57,12 @@ class MinimalTiling(Tiling):
         super().__init__(problem, target, cache_bytes)
         self.together = together
         self.parts = tuple(
-            groups(axis.phases, count) for axis, count in zip(self.axes, together, strict=True)
+            groups(axis.phases, count, axis.in_step)
+            for axis, count in zip(self.axes, together, strict=True)
+        )
+        # inputs from a cell to the next
+        self.spans = tuple(
+            axis.in_step * count for axis, count in zip(self.axes, together, strict=True)
         )
 
     @property
@@ -119,7 +124,9 @@ def forms_of(section: Section) -> list[tuple[Form, ...]]:
 def paired(axis: Stencil) -> bool:
     """Whether two positions of an axis can share products."""
     return axis.positions > 1 and any(
-        len(one.outputs) > 1 for group in groups(axis.phases, 2) for one in group.products
+        len(one.outputs) > 1
+        for group in groups(axis.phases, 2, axis.in_step)
+        for one in group.products
     )
 
 

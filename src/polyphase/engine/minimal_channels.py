@@ -75,7 +75,7 @@ class MinimalChannelsTiling(MinimalTiling):
             positions=self.choice.positions,
             cell=self.cell_elements(self.choice.depth),
             vectors=self.choice.vectors,
-            together=self.together[2],
+            span=self.spans[2],
             outputs=self.outputs,
         )
 

@@ -72,7 +72,7 @@ class MinimalChannelsTables(MinimalTables):
 
     def line_start(self, column: int) -> int:
         """Where along the last axis the pixels of a box begin that starts at ``column``."""
-        return column * self.tiling.together[2]
+        return column * self.tiling.spans[2]
 
     def class_spans(self, origin: Corner, size: Corner) -> list[tuple[int, int]]:
         """Columns of a box for each of the limits."""

@@ -140,6 +140,7 @@ class MinimalPositionsTiling(MinimalTiling):
             vectors=self.choice.vectors,
             phases=self.axes[2].out_step,
             together=self.together[2],
+            span=self.spans[2],
             steps=tuple(step for step, _, _ in self.steps),
             forms=tuple(
                 (form.plus - first, None if form.minus is None else form.minus - first)

@@ -80,7 +80,7 @@ class MinimalPositionsTables(MinimalTables):
 
     def line_start(self, column: int) -> int:
         """Where along the last axis the packed lines of a box begin that starts at ``column``."""
-        return column * self.tiling.together[2] + self.tiling.first_offset
+        return column * self.tiling.spans[2] + self.tiling.first_offset
 
     def class_spans(self, origin: Corner, size: Corner) -> list[tuple[int, int]]:
         """Columns of a box for each of the limits."""

@@ -141,14 +141,14 @@ class MinimalTables(Tables):
         """Boxes whose rows fall out of the input alike are packed alike, each from its corner."""
         _, _, xd, xh, xw = self.x_strides
         depth, height, width = (
-            o * count for o, count in zip(origin[1:], self.tiling.together, strict=True)
+            o * span for o, span in zip(origin[1:], self.tiling.spans, strict=True)
         )
         inside = [self._inside(axis, origin, size).tobytes() for axis in (0, 1)]
         return (size, *inside), depth * xd + height * xh + width * xw
 
     def _inside(self, axis: int, origin: Corner, size: Corner) -> NDArray[np.bool_]:
         """For each offset of an outer axis, and each cell of a box, whether there is an input."""
-        cells = (origin[1 + axis] + np.arange(size[1 + axis])) * self.tiling.together[axis]
+        cells = (origin[1 + axis] + np.arange(size[1 + axis])) * self.tiling.spans[axis]
         place = self._offsets[axis][:, None] + cells
         return (place >= 0) & (place < self.tiling.axes[axis].input_size)
 
@@ -171,7 +171,7 @@ class MinimalTables(Tables):
         inside = np.ones(source.shape, bool)
         for axis, index in ((0, d), (1, h)):
             plus = np.array([combined[axis].plus for combined in forms], np.int64)[:, None]
-            source = source + (index * self.tiling.together[axis] + plus) * strides[axis]
+            source = source + (index * self.tiling.spans[axis] + plus) * strides[axis]
             known = np.searchsorted(self._offsets[axis], plus)
             inside &= self._inside(axis, origin, size)[known, index]
         cells = ((n * size[1] + d) * size[2] + h) * size[3]

@@ -28,14 +28,14 @@ class Shape:
     """What the machine code depends on.
 
     A register tile has ``positions`` cells, ``cell`` tile elements apart, by ``vectors`` of output
-    channels. A cell is ``together`` positions of the last axis, ``outputs`` of all axes.
+    channels. A cell is ``span`` inputs wide and ``outputs`` positions of all axes.
     """
 
     dtype: str
     positions: int
     cell: int
     vectors: int
-    together: int
+    span: int
     outputs: int
 
     @property
@@ -52,7 +52,6 @@ class Shape:
 def build(shape: Shape, target: Target) -> str:
     """IR of the kernel."""
     assert (shape.positions + 1) * shape.vectors < target.registers, shape
-    assert shape.together in (1, 2), shape
     assert shape.outputs in (1, 2, 4, 8), shape
     return MinimalChannels(shape, target.lanes(shape.dtype)).build()
 
@@ -93,7 +92,7 @@ class MinimalChannels(Frame):
         """One row of pixels with all their channels."""
         e, b, c = self.e, self.e.builder, self.context
         with e.loop(0, c["tile_width"]) as cells:
-            place = e.add(e.mul(cells.index, self.shape.together), first)
+            place = e.add(e.mul(cells.index, self.shape.span), first)
             inside = b.icmp_unsigned("<", b.sub(place, line["low"]), line["count"])
             valid = b.select(inside, count, e.const(0))
             source = e.at(line["line"], e.mul(place, c["x_width"]), self.storage)

@@ -54,8 +54,8 @@ class Shape:
 
     A register tile has ``channels`` output channels by ``vectors`` of cells. ``phases`` and
     ``together`` are those of the last axis; ``steps`` are its products, ``forms`` what the planes
-    hold: element ``together*cell + plus`` less element ``together*cell + minus``, both counted from
-    the first that any form reads. ``outputs`` combinations of outer positions are in a cell. Rows
+    hold: element ``span*cell + plus`` less element ``span*cell + minus``, both counted from the
+    first that any form reads. ``outputs`` combinations of outer positions are in a cell. Rows
     are packed ``row_lanes`` cells at a time, a power of two.
     """
 
@@ -64,6 +64,7 @@ class Shape:
     vectors: int
     phases: int
     together: int
+    span: int
     steps: tuple[Step, ...]
     forms: tuple[tuple[int, int | None], ...]
     outputs: int
@@ -149,25 +150,25 @@ class MinimalPositions(Frame):
 
     def _pack_cells(self, line: Record, out: ir.Value, at: ir.Value) -> None:
         """Some cells of a row, for each plane."""
-        e, b, together = self.e, self.e.builder, self.shape.together
+        e, b, span, lanes = self.e, self.e.builder, self.shape.span, self.lanes
         read = [offset for form in self.shape.forms for offset in form if offset is not None]
-        # where few cells are left, their positions fit one vector
-        left = e.mul(b.sub(self.context["tile_width"], at), together)
-        few = b.icmp_signed("<=", left, e.const(self.lanes))
-        zero = ir.Constant(ir.VectorType(self.kind, self.lanes), None)
-        ahead = e.add(e.mul(self.context["x_channel"], CHANNELS_AHEAD), e.mul(at, together))
-        for part in range(together):
-            e.prefetch(line["line"], e.add(ahead, part * self.lanes), self.storage)
+        # inputs of the cells that are left; where they are few, not every vector has some
+        left = e.mul(b.sub(self.context["tile_width"], at), span)
+        used = [part for part in range(span) if part * lanes < self.shape.row_lanes * span]
+        zero = ir.Constant(ir.VectorType(self.kind, lanes), None)
+        start = e.mul(at, span)
+        for part in used:
+            ahead = e.mul(self.context["x_channel"], CHANNELS_AHEAD)
+            e.prefetch(line["line"], e.add(e.add(ahead, start), part * lanes), self.storage)
         raw: list[ir.Value] = []
-        for first in range(0, max(read, default=-1) + 1, together):
-            place = e.add(e.mul(at, together), first)
-            vectors = [self._positions(line, place)]
-            if together == 2 and self.shape.row_lanes * together <= self.lanes:
-                vectors.append(zero)
-            elif together == 2:
-                beyond = lambda p=place: [self._positions(line, e.add(p, self.lanes))]  # noqa: E731
-                vectors += e.either(few, lambda: [zero], beyond)
-            raw += e.deinterleave(vectors)
+        for first in range(0, max(read, default=-1) + 1, span):
+            vectors = [self._positions(line, e.add(start, first))]
+            for part in used[1:]:
+                place = e.add(start, first + part * lanes)
+                some = b.icmp_signed(">", left, e.const(part * lanes))
+                load = lambda p=place: [self._positions(line, p)]  # noqa: E731
+                vectors += e.either(some, load, lambda: [zero])
+            raw += e.deinterleave(vectors + [zero] * (span - len(vectors)))
         for plane, (plus, minus) in enumerate(self.shape.forms):
             value = raw[plus] if minus is None else b.fsub(raw[plus], raw[minus])
             target = e.add(at, e.mul(self.context["tile_plane"], plane))
