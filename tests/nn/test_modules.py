@@ -2,6 +2,7 @@
 
 import copy
 import io
+import itertools
 import pickle
 import warnings
 
@@ -99,17 +100,27 @@ def test_pickle_deepcopy_and_checkpoints(name):
 @pytest.mark.parametrize("name", [name for name in CASES if "1d" not in name])
 def test_memory_formats(name):
     last = torch.channels_last if "2d" in name else torch.channels_last_3d
-    for _, ours, given in pairs(name, torch.float64, training=False):
+    for theirs, ours, given in pairs(name, torch.float32, training=False):
         [x] = given.args
-        expected = ours(x)
         if x.dim() < int(name[-2]) + 2:
             continue
-        ours.to(memory_format=last)
-        y = ours(x.contiguous(memory_format=last))
-        assert y.is_contiguous(memory_format=last)
-        assert_close(y, expected, check_stride=False)
-        y.sum().backward()
-        assert ours.weight.grad.shape == ours.weight.shape
+        # weights of lazy layers are there after a call
+        theirs(x)
+        ours(x)
+        theirs.load_state_dict(ours.state_dict())
+        # once the weights are channels-last, they stay so
+        for of_layer, of_input in itertools.product((torch.contiguous_format, last), repeat=2):
+            placed = x.detach().contiguous(memory_format=of_input).requires_grad_()
+            y, z = (layer.to(memory_format=of_layer)(placed) for layer in (ours, theirs))
+            assert y.stride() == z.stride()
+            assert y.is_contiguous(memory_format=last) == (last in (of_layer, of_input))
+            assert_close(y, z)
+            gradients = (
+                torch.autograd.grad(v.sum(), (placed, m.weight))
+                for v, m in ((y, ours), (z, theirs))
+            )
+            for one, other in zip(*gradients, strict=True):
+                assert_close(one, other, check_stride=False)
 
 
 @pytest.mark.parametrize("name", CASES)
