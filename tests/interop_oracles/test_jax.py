@@ -12,6 +12,7 @@ from collections import Counter
 os.environ["XLA_FLAGS"] = "--xla_disable_hlo_passes=algsimp"
 
 import against
+import flax.linen
 import flax.nnx
 import jax
 import numpy as np
@@ -168,12 +169,24 @@ def layer(x, weight, bias, parameters):
     return jax.numpy.moveaxis(made(against.last(x)), -1, 1)
 
 
-def test_flax():
-    for rank, count in ((1, 800), (2, 200)):
-        drawn = [problem for problem, _ in problems("flax", rank, count, seed=rank)]
+def linen_layer(x, weight, bias, parameters):
+    """The same of Flax's older interface."""
+    target = "keras" if parameters.get("transpose_kernel", False) else "flax"
+    weights = {"kernel": interop.convert(weight, source="torch", target=target)}
+    if bias is not None:
+        weights["bias"] = bias
+    made = flax.linen.ConvTranspose(weight.shape[1], **parameters, use_bias=bias is not None)
+    return jax.numpy.moveaxis(made.apply({"params": weights}, against.last(x)), -1, 1)
+
+
+@pytest.mark.parametrize("make", [layer, linen_layer])
+def test_flax(make):
+    for rank, count in ((1, 400), (2, 100)):
+        seed = rank + 10 * (make is layer)
+        drawn = [problem for problem, _ in problems("flax", rank, count, seed)]
         # weights are part of a layer, so they are no arguments of what is compiled
         calls = [(p.x, (p.weight, p.bias, p.call.keywords)) for p in drawn]
-        results = run_all(calls, lambda x, rest: layer(x, *rest))
+        results = run_all(calls, lambda x, rest: make(x, *rest))
         for problem, theirs in zip(drawn, results, strict=True):
             oracle.assert_same(theirs, problem.expected, problem.call)
 
@@ -183,6 +196,15 @@ def test_the_way_back_to_flax():
         return np.asarray(layer(x, weight, None, parameters))
 
     against.check_way_back("flax", random.Random(0), 1, 60, call, known=reads_outside)
+
+
+@pytest.mark.parametrize("padding", ["CAUSAL", "same", "valid", (1, 2), [(0, 1), (0, 1)]])
+def test_what_flax_refuses(padding):
+    made = flax.nnx.ConvTranspose(1, 1, (3,), 2, padding=padding, rngs=flax.nnx.Rngs(0))
+    with pytest.raises(ValueError, match=r"not implemented|Invalid padding"):
+        made(np.ones((1, 3, 1)))
+    with pytest.raises(ValueError, match="padding must be"):
+        interop.flax.geometry((3,), 2, padding)
 
 
 def test_flax_circular_is_no_crop():

@@ -71,3 +71,10 @@ def test_what_convert_writes():
     for rank, count in ((1, 400), (2, 200), (3, 50)):
         found = printed.check("mlx", evaluate, random.Random(rank), rank, count)
         assert min(found["exact"], found["instead"]) > 0, found
+
+
+def test_there_are_no_groups_on_three_axes():
+    with pytest.raises(ValueError, match="groups != 1 in 1D or 2D"):
+        mx.conv_transpose3d(mx.ones((1, 2, 2, 2, 4)), mx.ones((4, 1, 1, 1, 2)), groups=2)
+    with pytest.raises(Unsupported, match="MLX has no groups on three axes, got groups 2"):
+        interop.mlx.geometry((1, 1, 1), groups=2)

@@ -16,6 +16,7 @@ import oracle
 import printed
 import pytest
 from onnx.backend.test.case.node import collect_testcases
+from onnx.reference import ReferenceEvaluator
 
 from polyphase import interop
 
@@ -99,3 +100,25 @@ def test_what_convert_writes():
         found = printed.check("onnx", evaluate, random.Random(rank), rank, count, known=known)
         assert found["exact"] > count / 2, found
         assert found["instead"] > 0, found
+
+
+def test_onnxs_own_evaluator_is_no_oracle_for_groups():
+    """onnx 1.23.2 adds the bias of the first group to all, and counts channels wrongly."""
+
+    def made(inputs, bias):
+        node = onnx.helper.make_node("ConvTranspose", ["x", "w", "b"], ["y"], group=2)
+        constants = {"w": np.ones((inputs, 1, 1), np.float32), "b": bias}
+        return onnx_models.model([node], {"x": [1, inputs, 1]}, {"y": 3}, constants)
+
+    bias = np.array([10, 20], np.float32)
+    x = np.array([[[1], [2]]], np.float32)
+    [theirs] = ReferenceEvaluator(made(2, bias)).run(None, {"x": x})
+    [right] = onnx_models.in_onnxruntime(made(2, bias), x=x)
+    ours = interop.onnx.conv_transpose(x, np.ones((2, 1, 1), np.float32), bias, group=2)
+    assert theirs.ravel().tolist() == [11, 12]
+    assert right.ravel().tolist() == ours.ravel().tolist() == [11, 22]
+    four = np.array([[[1], [2], [3], [4]]], np.float32)
+    with pytest.raises(ValueError, match="cannot reshape"):
+        ReferenceEvaluator(made(4, bias)).run(None, {"x": four})
+    [right] = onnx_models.in_onnxruntime(made(4, bias), x=four)
+    assert right.ravel().tolist() == [13, 27]
