@@ -15,6 +15,10 @@ from polyphase import interop
 
 RUNTIMES = {"onnxruntime": onnx_models.in_onnxruntime, "openvino": onnx_models.in_openvino}
 
+# those with a text of their own, and one between
+OPSETS = (11, 13, 18, 22)
+EMPTY = "the end gains a whole stride, and the rest may be empty for a small input"
+
 
 def legal(rank, count, seed=0):
     """Problems that mean something, and do not come out empty."""
@@ -26,30 +30,34 @@ def legal(rank, count, seed=0):
             yield problem
 
 
-@pytest.mark.parametrize(("rank", "count"), [(1, 600), (2, 200), (3, 40)])
+@pytest.mark.parametrize(("rank", "count"), [(1, 1200), (2, 400), (3, 60)])
 def test_every_runtime_gives_the_same_afterwards(rank, count):
     found = Counter()
-    for problem in legal(rank, count):
-        original = onnx_models.one_node(problem)
+    for at, problem in enumerate(legal(rank, count)):
+        # without output_shape it is all the same whether the sizes are known
+        known = at % 2 or "output_shape" in problem.call.keywords
+        dynamic = () if known else (0, *range(2, rank + 2))
+        original = onnx_models.one_node(problem, opset=OPSETS[at % 4], dynamic=dynamic)
         before = original.SerializeToString()
         rewritten, changes = interop.onnx.rewrite(original)
         assert original.SerializeToString() == before
         if any(change.after is None for change in changes):
-            assert {change.reason for change in changes} == {
-                "no input reaches the output, which is the bias alone"
-            }
+            reasons = {change.reason for change in changes}
+            assert reasons <= {"no input reaches the output, which is the bias alone", EMPTY}
+            assert EMPTY not in reasons or dynamic
             found["left"] += 1
             continue
         onnx.checker.check_model(rewritten, full_check=True)
         [node] = [n for n in rewritten.graph.node if n.op_type == "ConvTranspose"]
         left = onnx_models.attributes(node)
         assert not {"auto_pad", "output_shape"} & set(left) or left["auto_pad"] == "NOTSET"
-        assert onnx_models.inferred(rewritten) == problem.expected.shape, problem.call
+        sizes = zip(onnx_models.inferred(rewritten), problem.expected.shape, strict=True)
+        assert all(size == n or (dynamic and size is None) for size, n in sizes), problem.call
         for run in RUNTIMES.values():
             [theirs] = run(rewritten, x=problem.x)
             oracle.assert_same(theirs, problem.expected, problem.call)
         found["with Pad" if len(rewritten.graph.node) > 1 else "pads alone"] += 1
-    assert found["left"] < count / 20, found
+    assert found["left"] < count / 10, found
     assert found["pads alone"] > count / 2, found
     assert found["with Pad"] > 0, found
 
