@@ -32,8 +32,10 @@ class OutputSizeError(GeometryError):
     """
 
 
-class Unsupported(PolyphaseError, RuntimeError):
+class Unsupported(PolyphaseError, NotImplementedError):
     """The request is meaningful, but this framework, machine or method cannot express it exactly.
+
+    PyTorch raises ``NotImplementedError`` where it has no kernel, which is a ``RuntimeError``.
 
     >>> issubclass(Unsupported, RuntimeError)
     True

@@ -282,10 +282,13 @@ REFUSED = [
     ("an array", TypeError, lambda x, w: conv_transpose2d(x, w, np.ones(2))),
     ("a float", TypeError, lambda x, w: conv_transpose2d(x, w, stride=2.0)),
     ("out", TypeError, lambda x, w: conv_transpose2d(x, w, out=np.empty((1, 2, 5, 6)))),
+    ("bool as PyTorch", NotImplementedError, lambda x, w: conv_transpose2d(x.bool(), w.bool())),
+    ("nested", Unsupported, lambda x, w: conv_transpose2d(torch.nested.nested_tensor([x[0]]), w)),
     ("sparse", RuntimeError, lambda x, w: conv_transpose2d(x.to_sparse(), w)),
 ]
 
 
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors is in prototype stage")
 @pytest.mark.parametrize(("error", "call"), [r[1:] for r in REFUSED], ids=[r[0] for r in REFUSED])
 def test_what_is_refused(error, call):
     with pytest.raises(error):

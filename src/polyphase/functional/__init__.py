@@ -100,7 +100,7 @@ def conv_transpose2d(
 
     Raises ``TypeError`` for arguments of the wrong kind, :class:`~polyphase.GeometryError` (a
     ``ValueError`` and a ``RuntimeError``) for values, shapes and dtypes that do not fit together,
-    and :class:`~polyphase.Unsupported` (a ``RuntimeError``) for other dtypes.
+    and :class:`~polyphase.Unsupported` (a ``NotImplementedError``) for other dtypes.
     """
     parameters = stride, padding, output_padding, dilation, groups
     return _run("conv_transpose", 2, input, weight, bias, *parameters, out)

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.compiler import is_dynamo_compiling
 from torch.overrides import handle_torch_function, has_torch_function
 
-from polyphase.errors import GeometryError
+from polyphase.errors import GeometryError, Unsupported
 from polyphase.functional.arguments import check_axes, hashable, read
 from polyphase.functional.tensors import derivatives, elsewhere, exported
 from polyphase.functional.tensors.derivatives import (
@@ -137,6 +137,11 @@ def are_symbols(values: Iterable[Any]) -> bool:
 
 def _check_kinds(**tensors: Any) -> None:
     for name, value in tensors.items():
+        if isinstance(value, Tensor) and value.is_nested:
+            raise Unsupported(
+                f"{name} is a nested tensor, which is not computed; pass its rows one by one, as "
+                f"{name}.unbind() gives them"
+            )
         if isinstance(value, Tensor) or (name == "bias" and value is None):
             continue
         # tracers stand in for tensors

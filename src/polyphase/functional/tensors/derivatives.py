@@ -127,6 +127,8 @@ def plain(tensor: Tensor) -> bool:
         # sparse tensors have none, and neither has what stands for a batch of tensors
         and _has_storage(tensor)
         and not tensor.is_neg()
+        # nor has what has sizes of its own in every row
+        and not tensor.is_nested
     )
 
 
