@@ -143,25 +143,20 @@ class MinimalChannelsTiling(MinimalTiling):
         blocks = -(-self.out_channels // (vectors * self.lanes))
         sums = positions * vectors
         tile, first, packed = 0.0, 0.0, 0.0
-        step = self._step_cycles(positions, vectors)
+        fetch = positions / self.lanes * LINE_CYCLES + vectors * WEIGHT_LINE_CYCLES
+        step = self.step_cycles(sums, positions + vectors, fetch)
         lines = prod(box) * self.in_channels / self.lanes
         far = self.lanes * self.compute_size / 64 * FAR_LINE_CYCLES
         for work in self.work:
             rows = work.phases * blocks
-            multiply = work.products * self.in_channels * step + COLUMN_CYCLES
-            multiply += pieces * work.products * PRODUCT_CYCLES
-            add = pieces * work.added * sums * ADD_CYCLES
-            tile += rows * (multiply + add + self.outputs * sums * TOTAL_CYCLES)
+            multiply = work.products * self.in_channels * step
+            begin = COLUMN_CYCLES + pieces * work.products * PRODUCT_CYCLES
+            add = pieces * work.added * sums * ADD_CYCLES + self.outputs * sums * TOTAL_CYCLES
+            tile += rows * (multiply + begin + add)
             first += rows * work.products * self.in_channels * vectors * far
             packed += lines * (work.forms * PACK_CYCLES + work.differences * LESS_CYCLES)
         cycles = self.box_count(box) * (columns * tile + first + packed)
         return Choice(box, depth, positions, vectors, cycles)
-
-    def _step_cycles(self, positions: int, vectors: int) -> float:
-        """Cycles for one input channel of one product."""
-        fmas, loads = positions * vectors, positions + vectors
-        fetch = positions / self.lanes * LINE_CYCLES + vectors * WEIGHT_LINE_CYCLES
-        return max(fmas / 2, loads / 2, fetch, (fmas + loads + 4) / 7, 4.0)
 
 
 def tiling(problem: Problem, target: Target, cache_bytes: int) -> MinimalChannelsTiling:

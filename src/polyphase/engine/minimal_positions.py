@@ -185,26 +185,22 @@ class MinimalPositionsTiling(MinimalTiling):
         weave = self.axes[2].out_step * self.together[2]
         rows = channels * sum(len(step.phases) for step, _, _ in self.steps)
         step_cycles = sum(
-            self._step_cycles(channels * len(step.phases), vectors) for step, _, _ in self.steps
+            self.step_cycles(rows * vectors, rows + vectors, vectors * LINE_CYCLES)
+            for rows in (channels * len(step.phases) for step, _, _ in self.steps)
         )
         dense = prod(box) / self.lanes * self.in_channels
         for work in self.work:
-            multiply = work.products * self.in_channels * step_cycles + COLUMN_CYCLES
-            multiply += pieces * work.products * len(self.steps) * PRODUCT_CYCLES
+            multiply = work.products * self.in_channels * step_cycles
+            begin = COLUMN_CYCLES + pieces * work.products * len(self.steps) * PRODUCT_CYCLES
             add = pieces * work.added * rows * vectors * ADD_CYCLES
             store = self.outputs * channels * weave * vectors * TOTAL_CYCLES
-            tile += work.phases * blocks * (multiply + add + store)
+            tile += work.phases * blocks * (multiply + begin + add + store)
             far = work.products * self.in_channels * rows / 16 * FAR_LINE_CYCLES
             first += work.phases * blocks * far
             packed += lines * work.forms * (reads * LOAD_CYCLES + len(self.forms) * FORM_CYCLES)
             packed += dense * work.differences * len(self.forms) * LESS_CYCLES
         cycles = self.box_count(box) * (columns * tile + first + packed)
         return Choice(box, depth, channels, vectors, cycles)
-
-    def _step_cycles(self, rows: int, vectors: int) -> float:
-        """Cycles for one input channel of one product."""
-        fmas, loads = rows * vectors, rows + vectors
-        return max(fmas / 2, loads / 2, vectors * LINE_CYCLES, (fmas + loads + 4) / 7, 4.0)
 
 
 def tiling(problem: Problem, target: Target, cache_bytes: int) -> MinimalPositionsTiling:
