@@ -38,6 +38,8 @@ MOST_LISTED = 1 << 15
 MOST_CHANNELS = 1 << 24
 # a longer stride of the input would be unrolled into too much code
 LONGEST_STEP = 32
+# the same where channels are transposed, a square for each input of a stride
+LONGEST_TRANSPOSED_STEP = 4
 LONGEST_MINIMAL_STEP = 4
 
 
@@ -87,8 +89,10 @@ def _refuse_positions(problem: Problem, target: Target) -> str | None:
     if reason:
         return reason
     width = stencils(problem)[2]
-    if width.in_step > LONGEST_STEP:
-        return f"it unrolls the stride, and {width.in_step} is more than {LONGEST_STEP}"
+    in_last = lies_last(problem.channels_last, problem.in_channels, problem.input_size)
+    longest = LONGEST_TRANSPOSED_STEP if in_last else LONGEST_STEP
+    if width.in_step > longest:
+        return f"it unrolls the stride, and {width.in_step} is more than {longest}"
     if len(width.offsets) > LONGEST_UNEVEN_WINDOW and not width.even:
         return f"the phases of a window of {len(width.offsets)} inputs differ in their taps"
     stride = width.out_step
