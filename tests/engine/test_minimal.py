@@ -1,0 +1,107 @@
+"""Minimal filtering: its algebra, what it leaves alone, and where it is taken."""
+
+import kernels
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import polyphase as pp
+from polyphase import Problem
+from polyphase.engine import plan, reference
+from polyphase.engine.filtering import products
+from polyphase.engine.methods import METHODS
+from polyphase.engine.target import NEON
+
+MINIMAL = [method for method in METHODS if method.name.startswith("minimal")]
+# each has an axis with pairs of taps; the method is the one of its layout
+LINES = (
+    "c3:5 i9 k4 s2 p1",
+    "n2 c3:5 i7x6 k3x3 s2x2 p1x1 o1x1",
+    "conv c5:3 i12x11 k4x4 s2x2 p1x1",
+    "c3:4 i4x5x3 k4x2x4 s2x2x2 p1x0x1",
+    "c4:4 g2 i9x9 k3x3 p1x1",
+)
+LAYOUTS = {1: ("ncl", "nlc"), 2: ("nchw", "nhwc"), 3: ("ncdhw", "ndhwc")}
+
+
+def problems():
+    for line in LINES:
+        for layout in LAYOUTS[Problem.parse(line).rank]:
+            yield Problem.parse(f"{line} {layout}")
+
+
+def operation(problem):
+    """The operation of the method of minimal filtering that takes the problem."""
+    target = kernels.TARGETS[0]
+    (method,) = (method for method in MINIMAL if method.refuse(problem, target) is None)
+    return kernels.operation(problem, target, method)
+
+
+@given(
+    st.lists(st.integers(-5, 5), min_size=0, max_size=5, unique=True),
+    st.integers(1, 2),
+    st.integers(1, 3),
+    st.integers(0, 2**32 - 1),
+)
+def test_the_products_make_the_sums_of_the_definition(offsets, together, step, seed):
+    generator = np.random.default_rng(seed)
+    x = dict(enumerate(generator.integers(-9, 10, 40).tolist(), -15))
+    weights = generator.integers(-9, 10, len(offsets)).tolist()
+    made = [0] * together
+    found = products(offsets, together, step)
+    for product in found:
+        plus, *minus = product.form.offsets
+        value = x[plus] - sum(x[offset] for offset in minus)
+        for output in product.outputs:
+            made[output] += value * sum(weights[tap] for tap in product.taps)
+    for position in range(together):
+        terms = (x[o + position * step] * w for o, w in zip(offsets, weights, strict=True))
+        assert made[position] == sum(terms)
+    assert len(found) <= together * len(offsets)
+
+
+@given(st.integers(-5, 5), st.integers(1, 3), st.integers(1, 4))
+def test_two_taps_take_three_products_for_two_outputs(first, step, pairs):
+    offsets = [first + i * step for i in range(2 * pairs)]
+    found = products(offsets, 2, step)
+    assert len(found) == 3 * pairs
+    # no output meets an input that it does not read
+    for product in found:
+        for output in product.outputs:
+            reads = {offset + output * step for offset in offsets}
+            assert set(product.form.offsets) <= reads
+
+
+@pytest.mark.parametrize("problem", list(problems()), ids=str)
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+def test_what_meets_nothing_infinite_stays_as_it_is(problem, value):
+    x, w, b = kernels.operands(problem)
+    w[w == 0] = 1
+    plain = kernels.compute(operation(problem), x, w, b)
+    spot = tuple(size // 2 for size in x.shape)
+    x[spot] = value
+    marked = kernels.compute(operation(problem), x, w, b)
+    with np.errstate(invalid="ignore"):
+        true = getattr(reference, problem.operator)(x, w, b, problem.geometry, problem.groups)
+    met = ~np.isfinite(true)
+    assert met.any()
+    assert not met.all()
+    assert not np.isfinite(marked[met]).any()
+    assert (marked[~met] == plain[~met]).all()
+
+
+@pytest.mark.parametrize("layout", ["nchw", "nhwc"])
+@pytest.mark.parametrize("kernel", ["k4x4 s2x2 p1x1", "k3x3 s2x2 p1x1 o1x1", "k3x3 p1x1"])
+def test_large_layers_of_two_taps_are_filtered(kernel, layout, monkeypatch):
+    # a target that is the same on every machine
+    monkeypatch.setattr(plan, "current", lambda: NEON)
+    problem = Problem.parse(f"n4 c256:256 i32x32 {kernel} {layout}")
+    assert plan.planned.__wrapped__(problem).method in MINIMAL
+
+
+def test_one_tap_a_phase_leaves_nothing_to_save():
+    for layout in ("nchw", "nhwc"):
+        refusals = pp.plan(f"c64:64 i16x16 k2x2 s2x2 {layout}").refusals
+        for method in MINIMAL:
+            assert "share an input" in refusals[method.name]
