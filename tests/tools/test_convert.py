@@ -254,6 +254,15 @@ def test_dtypes_of_safetensors(tmp_path, dtype):
         assert found["a"].dtype == array.dtype.newbyteorder("=")
 
 
+def test_any_name_is_a_name(tmp_path):
+    path = tmp_path / "a.npz"
+    arrays = {"file": np.ones(2), "up/kernel:0": np.arange(6).reshape(2, 3).T, "": np.float32(3)}
+    weight_files.write(path, arrays)
+    with np.load(path) as found:
+        assert set(found) == set(arrays)
+        assert all(np.array_equal(found[name], array) for name, array in arrays.items())
+
+
 def test_what_safetensors_cannot_hold(tmp_path, capsys):
     path = tmp_path / "up.npz"
     np.savez(path, weight=np.ones((4, 2, 3), np.complex128))

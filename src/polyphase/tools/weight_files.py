@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
-from zipfile import BadZipFile
+from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -114,8 +114,11 @@ def write(path: Path, arrays: Arrays) -> None:
                 f"{name} is {array.dtype.names[0]}, for which .npz files have no dtype: write a "
                 ".safetensors file"
             )
-    with path.open("wb") as file:
-        np.savez(file, **arrays)  # type: ignore[arg-type]
+    # numpy.savez takes arrays as keywords, so that none could be called "file"
+    with ZipFile(path, "w") as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, array, allow_pickle=False)
 
 
 def _array(path: Path, name: str, dtype: str, shape: list[int], data: bytes) -> NDArray[Any]:
