@@ -215,7 +215,8 @@ def _speed(report: Report) -> str:
         said += (
             f'<p></p><div class="scroll">{drawn}</div>'
             '<p class="soft">What this machine can do, measured: '
-            f"{roof['gflops']:.0f} GFLOP/s in registers, {roof['gbytes']:.1f} GB/s in memory."
+            f"{roof['gflops']:.0f} GFLOP/s in registers, {roof['gbytes']:.1f} GB/s in memory. "
+            "Points above the roof make fewer products than the definition, which is what counts."
             '<span class="key" style="background:var(--theirs)"></span>PyTorch'
             '<span class="key" style="background:var(--ours)"></span>polyphase</p>'
         )
