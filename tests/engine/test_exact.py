@@ -48,6 +48,10 @@ conv c131:5 i331 k16 s8 p4
 conv c23:5 i11x13x17 k2x3x4 s2x1x3
 conv n3 c34:51 g17 i19x33 k3x3 s2x2 p1x1
 conv c33:33 i5x130 k3x5 s1x3 d2x1
+conv n67 c70:33 i4x4 k4x4
+conv n67 c70:33 i4x4 k4x4 nhwc
+conv n13 c40:70 i7x5 k3x3 s2x2 p1x1 nhwc
+n11 c40:70 i2x3 k3x2 s1x2 nhwc
 """.strip().splitlines()
 
 

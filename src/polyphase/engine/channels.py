@@ -32,6 +32,10 @@ CACHE_SETS = 64
 CACHE_WAYS = 8
 # a register tile has at most this many vectors of adjacent outputs
 MOST_VECTORS = 4
+# positions that lie apart form groups where a tile of neighbours computes so many times too much
+LEAST_WASTE = 1.1
+# groups of a register tile, each with an address of its own
+MOST_GROUPS = 8
 
 Phases = tuple[tuple[Phase, ...], tuple[Phase, ...], tuple[Phase, ...]]
 
@@ -42,7 +46,7 @@ class Choice:
 
     box: Corner
     depth: int
-    positions: int
+    pattern: Pattern
     vectors: int
     columns: int
     cycles: float
@@ -151,7 +155,7 @@ class ChannelsTiling(Tiling):
         step = self.pixel * self.axes[2].in_step
         return kernel.Shape(
             dtype=self.problem.dtype,
-            cells=tuple(i * step for i in range(self.choice.positions)),
+            cells=tuple(i * step for i in range(self.choice.pattern.width)),
             vectors=self.choice.vectors,
             cell=self.pixel,
             channels_last=self.in_last,
@@ -159,13 +163,14 @@ class ChannelsTiling(Tiling):
             scattered=self.scattered,
             lanewise=self.lanewise,
             mixed=self.mixed,
+            groups=self.choice.pattern.groups,
         )
 
     def describe(self) -> str:
         """Register tile, box and channels packed at a time, for people."""
         choice = self.choice
         return (
-            f"{choice.positions} positions x {choice.vectors} vectors of {self.lanes}, boxes of "
+            f"{choice.pattern.size} positions x {choice.vectors} vectors of {self.lanes}, boxes of "
             f"{'x'.join(map(str, choice.box))} positions, {choice.depth} channels at a time"
         )
 
@@ -221,7 +226,7 @@ class ChannelsTiling(Tiling):
             for positions in range(max(1, largest // 2), largest + 1):
                 box, depth = self.box(positions, False, vectors * self.lanes)
                 packing = self.packing(box)
-                columns = len(Pattern(1, positions, 0).bases(packing.grid))
+                pattern, columns = self._pattern(positions, packing.grid)
                 fmas = positions * vectors
                 loads = vectors + (fmas if self.lanewise else positions)
                 lines = positions / self.lanes
@@ -233,7 +238,26 @@ class ChannelsTiling(Tiling):
                 arithmetic = columns * (taps * (step * self.in_channels + 6) + panels * store)
                 vectors_packed = packing.channel * self.cell_elements(self.in_channels) / self.lanes
                 cycles = self.box_count(box) * (arithmetic + vectors_packed * PACK_CYCLES)
-                yield Choice(box, depth, positions, vectors, columns, cycles)
+                yield Choice(box, depth, pattern, vectors, columns, cycles)
+
+    def _pattern(self, positions: int, grid: Grid) -> tuple[Pattern, int]:
+        """The pattern of so many positions that needs the fewest columns, and their number."""
+        plain = Pattern(1, positions, 0)
+        columns = len(plain.bases(grid))
+        if columns * positions <= LEAST_WASTE * prod(grid.size):
+            return plain, columns
+        sn, _, sh, _ = grid.strides
+        # images side by side must each be a single run of positions
+        single = grid.size[0] > 1 and len(list(grid.runs())) <= grid.size[0]
+        found = [(columns, 1, plain)]
+        for groups in range(2, min(positions, MOST_GROUPS) + 1):
+            if positions % groups == 0:
+                width = positions // groups
+                strides = [sh] * (grid.size[2] > 1) + [sn] * single
+                patterns = [Pattern(groups, width, stride) for stride in strides]
+                found += [(len(pattern.bases(grid)), groups, pattern) for pattern in patterns]
+        columns, _, pattern = min(found, key=lambda entry: entry[:2])
+        return pattern, columns
 
 
 def _differ(phases: tuple[Phase, ...]) -> bool:

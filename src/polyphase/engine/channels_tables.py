@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyphase.engine.channels import ChannelsTiling, Phases
-from polyphase.engine.cover import Grid, Pattern
+from polyphase.engine.cover import Grid
 from polyphase.engine.kernels import channels as kernel
 from polyphase.engine.pack import Panel, Strides
 from polyphase.engine.tables import Tables, tap_number
@@ -34,14 +34,16 @@ class ChannelsTables(Tables):
         self.fill_tasks()
         self.columns = self.joined("columns", len(kernel.COLUMN))
         # a register tile may read past the last plane, but never past this
-        beyond = (choice.positions + self.packing.row) * self.cell + tiling.lanes
+        reach = (choice.pattern.groups - 1) * choice.pattern.stride + choice.pattern.width
+        beyond = (reach + self.packing.row) * self.cell + tiling.lanes
         self.finish(
             self.packing.channel * tiling.cell_elements(self.depth) + beyond,
-            choice.positions * self.width,
+            choice.pattern.size * self.width,
             places=self.joined("places", len(kernel.PLACE)),
             lane_bits=self.lane_bits,
             y_channel=self.y_strides[1],
             x_channels=tiling.problem.in_channels,
+            tile_group=choice.pattern.stride * self.cell,
         )
 
     @property
@@ -189,8 +191,10 @@ class ChannelsTables(Tables):
         if span is not None:
             return span
         grid = Grid(size, self.packing.grid.packed)
-        bases = np.array(Pattern(1, self.choice.positions, 0).bases(grid), np.int64)
-        rest = bases[:, None] + np.arange(self.choice.positions)
+        pattern = self.choice.pattern
+        bases = np.array(pattern.bases(grid), np.int64)
+        cells = np.arange(pattern.groups)[:, None] * pattern.stride + np.arange(pattern.width)
+        rest = bases[:, None] + cells.ravel()
         y = np.zeros_like(rest)
         valid = np.ones(rest.shape, bool)
         for stride, bound, output in zip(
@@ -204,9 +208,7 @@ class ChannelsTables(Tables):
         places = np.stack([y[kept].ravel(), limits[kept].ravel()], 1)
         start = self.append("places", key, places)[0]
         count = int(kept.sum())
-        columns = np.stack(
-            [bases[kept] * self.cell, start + np.arange(count) * self.choice.positions], 1
-        )
+        columns = np.stack([bases[kept] * self.cell, start + np.arange(count) * pattern.size], 1)
         return self.append("columns", key, columns)
 
     def _stretch_limit(self, left: int, place: NDArray[np.int64]) -> NDArray[np.int64] | int:

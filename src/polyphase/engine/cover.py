@@ -54,6 +54,11 @@ class Pattern:
     width: int
     stride: int
 
+    @property
+    def size(self) -> int:
+        """Number of cells."""
+        return self.groups * self.width
+
     def bases(self, grid: Grid) -> list[int]:
         """First cell of every tile, so that each position is covered exactly once."""
         if self.groups == 1:

@@ -5,10 +5,11 @@ both where the whole input is one pixel. Where they lie side by side in memory t
 vectors; channels of channels-first memory are scattered one by one, which pays where many products
 make one output. The input of a box is packed once into a tile per thread with its borders zero,
 ``[cell][channel]`` or ``[channel][cell]`` after its own layout. A register tile holds some
-positions, at constant distances in the tile, by some vectors.
+positions, at constant distances in the tile, or some groups of such, by some vectors.
 """
 
 from dataclasses import dataclass
+from itertools import product
 
 from llvmlite import ir
 
@@ -25,13 +26,14 @@ PLACE = "y limit".split()
 class Shape:
     """What the machine code depends on.
 
-    ``cells`` are the tile offsets of the positions of a register tile, ``cell`` is the distance of
-    pixels in the tile. ``channels_last`` is how the input lies in memory; then the channels of a
-    pixel are adjacent, else their distance comes in through the context. ``scattered`` says that
-    lanes are output channels which lie apart. With ``lanewise`` each lane is a channel that meets
-    its own input alone. With ``mixed`` not every lane has a tap wherever another has one; what such
-    a lane would multiply by zero is left out, for it might be infinite. With ``fetch_weights`` the
-    weights of a row tile are fetched during the one before.
+    ``cells`` are the tile offsets of the positions of a register tile, of which it has ``groups``
+    at a distance that comes in through the context; ``cell`` is the distance of pixels in the tile.
+    ``channels_last`` is how the input lies in memory; then the channels of a pixel are adjacent,
+    else their distance comes in through the context. ``scattered`` says that lanes are output
+    channels which lie apart. With ``lanewise`` each lane is a channel that meets its own input
+    alone. With ``mixed`` not every lane has a tap wherever another has one; what such a lane would
+    multiply by zero is left out, for it might be infinite. With ``fetch_weights`` the weights of a
+    row tile are fetched during the one before.
     """
 
     dtype: str
@@ -43,17 +45,24 @@ class Shape:
     lanewise: bool = False
     mixed: bool = False
     fetch_weights: bool = False
+    groups: int = 1
+
+    @property
+    def positions(self) -> int:
+        """Positions of a register tile."""
+        return len(self.cells) * self.groups
 
     def name(self, target: Target) -> str:
         """Kernel name: type, method, tile, target."""
         last = "_cl" if self.channels_last else ""
         last += "_scattered" * self.scattered + "_lanewise" * self.lanewise + "_mixed" * self.mixed
-        return f"{self.dtype}_channels_{len(self.cells)}x{self.vectors}{last}_{target.name}"
+        tile = f"{self.groups}x{len(self.cells)}" if self.groups > 1 else f"{len(self.cells)}"
+        return f"{self.dtype}_channels_{tile}x{self.vectors}{last}_{target.name}"
 
 
 def build(shape: Shape, target: Target) -> str:
     """IR of the kernel."""
-    assert len(shape.cells) * shape.vectors + shape.vectors < target.registers, shape
+    assert shape.positions * shape.vectors + shape.vectors < target.registers, shape
     assert shape.channels_last or shape.cell == 1, shape
     return Channels(shape, target.lanes(shape.dtype)).build()
 
@@ -63,12 +72,12 @@ class Channels(Driver):
 
     row_fields = ROW
     column_fields = COLUMN
-    more_context = ("places", "lane_bits", "y_channel", "x_channels")
+    more_context = ("places", "lane_bits", "y_channel", "x_channels", "tile_group")
     more_tables = ("places", "lane_bits")
 
     def __init__(self, shape: Shape, lanes: int) -> None:
         width = shape.vectors * lanes
-        sums = len(shape.cells) * shape.vectors
+        sums = shape.positions * shape.vectors
         super().__init__(
             shape.dtype,
             lanes,
@@ -131,7 +140,7 @@ class Channels(Driver):
         """A panel begins with one bias per lane."""
         e = self.e
         bias = [e.load_vector(panel, v * self.lanes, self.kind) for v in range(self.shape.vectors)]
-        return bias * len(self.shape.cells)
+        return bias * self.shape.positions
 
     def next_input(self, b: ir.Value) -> ir.Value:
         """The next channel is the next element, or lies one tile channel on."""
@@ -149,12 +158,16 @@ class Channels(Driver):
         """One input channel of one tap: every position, all vectors; in place."""
         e, count = self.e, self.shape.vectors
         weights = [e.load_vector(a, v * self.lanes, self.kind) for v in range(count)]
-        for i, cell in enumerate(self.shape.cells):
+        groups = [
+            e.at(b, e.mul(self.context["tile_group"], group), self.kind) if group else b
+            for group in range(self.shape.groups)
+        ]
+        for i, (group, cell) in enumerate(product(groups, self.shape.cells)):
             if not self.shape.lanewise:
-                splat = e.splat(e.load(b, cell, self.kind))
+                splat = e.splat(e.load(group, cell, self.kind))
             for v, value in enumerate(weights):
                 if self.shape.lanewise:
-                    factor = e.load_vector(b, cell + v * self.lanes, self.kind)
+                    factor = e.load_vector(group, cell + v * self.lanes, self.kind)
                 else:
                     factor = splat
                 before = sums[i * count + v]
@@ -171,7 +184,7 @@ class Channels(Driver):
             self._store_each(row, column, sums, y, spill)
             return
         count = self.shape.vectors
-        for i in range(len(self.shape.cells)):
+        for i in range(self.shape.positions):
             values = [self.e.narrow(v, self.storage) for v in sums[i * count : (i + 1) * count]]
             self._store_place(row, column, self.e.const(i), values, y, spill)
 
@@ -182,7 +195,7 @@ class Channels(Driver):
         e, count = self.e, self.shape.vectors
         for i, value in enumerate(sums):
             e.store_vector(e.narrow(value, self.storage), spill, i * self.lanes)
-        with e.loop(0, len(self.shape.cells)) as places:
+        with e.loop(0, self.shape.positions) as places:
             first = e.mul(places.index, count * self.lanes)
             values = [
                 e.load_vector(spill, e.add(first, v * self.lanes), self.storage)
