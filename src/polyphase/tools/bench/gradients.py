@@ -6,7 +6,7 @@ from polyphase.tools.bench.report import Report, machine_line, milliseconds, rat
 from polyphase.tools.bench.rows import TORCH, TORCH_LAST, Row, summary
 
 # what a step consists of comes behind it
-COLUMNS = {"step": "forward + backward", "conv": "gradient of input", "weight_grad": "of weights"}
+KINDS = {"step": "", "conv": "input, ", "weight_grad": "weights, "}
 LAYOUTS = ("channels-first", "channels-last")
 
 
@@ -21,16 +21,16 @@ def tables(report: Report) -> str:
     for layout in LAYOUTS:
         rows = {
             kind: {r.problem.name: r for r in report.rows if (r.kind, r.layout) == (kind, layout)}
-            for kind in COLUMNS
+            for kind in KINDS
         }
-        lines += [f"{layout.capitalize()}:", "", *_table(rows), ""]
+        lines += [f"{layout.capitalize()}, forward and backward:", "", *_table(rows), ""]
     return "\n".join(lines).rstrip("\n") + "\n"
 
 
 def _means(report: Report) -> Iterator[str]:
     yield "| part | polyphase against | layers | geometric mean | least |"
     yield "|---|---|---:|---:|---|"
-    for kind in COLUMNS:
+    for kind in KINDS:
         for part in report.parts():
             if part.rows[0].kind != kind:
                 continue
@@ -45,13 +45,14 @@ def _means(report: Report) -> Iterator[str]:
 
 
 def _table(rows: dict[str, dict[str, Row]]) -> Iterator[str]:
-    titles = [title for name in COLUMNS.values() for title in (f"{name}, ms", "x torch", "x last")]
+    titles = ["ms", *(f"{what}x {name}" for what in KINDS.values() for name in ("torch", "last"))]
     yield f"| layer | {' | '.join(titles)} |"
     yield f"|---|{'---:|' * len(titles)}"
-    for name in rows["step"]:
-        cells = [name]
-        for found in rows.values():
-            row = found[name]
-            cells.append(milliseconds(row.ours.median) if row.ours else "-")
-            cells += [ratio(row.against(engine)) for engine in (TORCH, TORCH_LAST)]
-        yield f"| {' | '.join(cells)} |"
+    for name, step in rows["step"].items():
+        ratios = (
+            ratio(found[name].against(engine))
+            for found in rows.values()
+            for engine in (TORCH, TORCH_LAST)
+        )
+        time = milliseconds(step.ours.median) if step.ours else "-"
+        yield f"| {' | '.join([name, time, *ratios])} |"
