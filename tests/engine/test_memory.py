@@ -77,7 +77,7 @@ def test_pages_serve_only_what_nearly_fills_them(pool):
 
 
 def test_the_smallest_pages_that_fit_serve(pool):
-    arrays = [pool.array((count * LARGE,), np.uint8) for count in (20, 22, 21)]
+    arrays = [pool.array((count * LARGE,), np.uint8) for count in (20, 24, 22)]
     places = list(map(address, arrays))
     del arrays
     assert address(pool.array((20 * LARGE,), np.uint8)) == places[0]
@@ -176,9 +176,9 @@ def test_collecting_garbage_within_the_pool_does_not_block(pool):
     garbage.append(garbage)
 
     class Collected(list):
-        def copy(self):
+        def __getitem__(self, which):
             gc.collect()
-            return super().copy()
+            return super().__getitem__(which)
 
     pool._idle = Collected()
     del garbage
@@ -188,6 +188,29 @@ def test_collecting_garbage_within_the_pool_does_not_block(pool):
     assert not caller.is_alive()
     # what was found in the garbage served at once
     assert len(pool._idle) == 1
+
+
+def test_only_the_latest_pages_are_not_offered(pool, monkeypatch):
+    advised = []
+    monkeypatch.setattr(memory, "HOT_BYTES", 8 * LARGE)
+    monkeypatch.setattr(memory, "_advise", lambda pages, advice: advised.append(id(pages)))
+    arrays = [pool.array((4 * LARGE,), np.uint8) for _ in range(4)]
+    for place in range(4):
+        arrays[place] = None
+    advised.clear()
+    oldest, second, third, latest = pool._idle
+    assert [oldest.offered, second.offered] == [True, True]
+    assert [third.offered, latest.offered] == [False, False]
+    # the latest serve first and come back as they are; the system is not asked again
+    array = pool.array((4 * LARGE,), np.uint8)
+    assert latest not in pool._idle
+    del array
+    assert not advised
+    # what is offered while another thread takes it stays as it is
+    pool._idle.remove(third)
+    pool._offer(third)
+    assert not third.offered
+    assert not advised
 
 
 def test_threads_share_the_pool(pool):
@@ -227,7 +250,7 @@ def test_where_there_is_no_page_numpy_answers(pool, monkeypatch):
     def refuse(*arguments, **options):
         raise OSError(12, "Cannot allocate memory")
 
-    monkeypatch.setattr(memory.mmap, "mmap", refuse)
+    monkeypatch.setattr(memory, "_Pages", refuse)
     array = pool.array((LARGE,), np.float32)
     array[...] = 1
     assert array.base is None

@@ -2,8 +2,9 @@
 
 A fresh page costs about a microsecond when it is first touched, so that filling a new 50 MiB output
 takes longer than computing it. Pages of large outputs therefore return here when the last array
-that uses them is gone, and serve the next output. What lies here may be taken back by the system
-at any moment (``MADV_FREE``), and no more than ``KEPT_BYTES`` lies here at all.
+that uses them is gone, and serve the next output. Beyond the latest ``HOT_BYTES``, what lies here
+may be taken back by the system at any moment (``MADV_FREE``), and no more than ``KEPT_BYTES`` lies
+here at all.
 """
 
 import ctypes
@@ -19,6 +20,8 @@ from numpy.typing import DTypeLike, NDArray
 # smaller outputs come from numpy, whose allocator keeps such pages itself
 SMALLEST_KEPT = 1 << 20
 KEPT_BYTES = 512 << 20
+# offering pages to the system takes as long as computing a small layer: the latest are not offered
+HOT_BYTES = 64 << 20
 HUGE_PAGE = 2 << 20
 ALIGNMENT = 64
 # scratch for so many callers at once is kept
@@ -31,12 +34,18 @@ _FLAGS = {
 } if hasattr(mmap, "MAP_ANONYMOUS") else {}  # fmt: skip
 
 
+class _Pages(mmap.mmap):
+    """Anonymous pages; while they are idle, the system may take them back if ``offered``."""
+
+    offered = False
+
+
 class _Block:
     """Owner of one output's memory; gives it back to the pool when the last array goes."""
 
     __slots__ = ("__array_interface__", "_pages", "_pool")
 
-    def __init__(self, pages: mmap.mmap, size: int, pool: "Pool") -> None:
+    def __init__(self, pages: _Pages, size: int, pool: "Pool") -> None:
         address = np.frombuffer(pages, np.uint8).ctypes.data
         self.__array_interface__ = {
             "shape": (size,),
@@ -59,7 +68,7 @@ class Pool:
     """
 
     def __init__(self) -> None:
-        self._idle: list[mmap.mmap] = []
+        self._idle: list[_Pages] = []
 
     def array(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
         """An uninitialised C-contiguous array, on warm pages where there are any."""
@@ -75,26 +84,40 @@ class Pool:
         block = _Block(pages, size, self)
         return np.asarray(block).view(kind).reshape(shape)
 
-    def _pages(self, size: int) -> mmap.mmap:
+    def _pages(self, size: int) -> _Pages:
         largest = size + size // 4 + HUGE_PAGE
-        fitting = [pages for pages in self._idle.copy() if size <= len(pages) <= largest]
+        fitting = [pages for pages in self._idle[::-1] if size <= len(pages) <= largest]
         for pages in sorted(fitting, key=len):
             with suppress(ValueError):
                 self._idle.remove(pages)
                 return pages
-        pages = mmap.mmap(-1, -(-size // HUGE_PAGE) * HUGE_PAGE, **_FLAGS)
+        pages = _Pages(-1, -(-size // HUGE_PAGE) * HUGE_PAGE, **_FLAGS)
         _advise(pages, _HUGE)
         return pages
 
-    def take_back(self, pages: mmap.mmap) -> None:
+    def take_back(self, pages: _Pages) -> None:
         """Keep pages for the next output; the oldest give way beyond the limit."""
         if len(pages) > KEPT_BYTES:
             return
-        _advise(pages, _FREE)
+        pages.offered = False
         self._idle.append(pages)
+        hot = 0
+        for older in self._idle[::-1]:
+            hot += len(older)
+            if hot > HOT_BYTES and not older.offered:
+                self._offer(older)
         while sum(map(len, self._idle.copy())) > KEPT_BYTES:
             with suppress(IndexError):
                 self._idle.pop(0)
+
+    def _offer(self, pages: _Pages) -> None:
+        """Let the system have pages, unless somebody took them meanwhile."""
+        with suppress(ValueError):
+            # whoever holds pages must have them alone: offered ones may lose what is written
+            self._idle.remove(pages)
+            _advise(pages, _FREE)
+            pages.offered = True
+            self._idle.insert(0, pages)
 
     def clear(self) -> None:
         """Give everything that is kept back to the system."""
@@ -118,7 +141,7 @@ def address(array: NDArray[Any]) -> int:
         return int(array.ctypes.data)
 
 
-def _advise(pages: mmap.mmap, advice: int | None) -> None:
+def _advise(pages: _Pages, advice: int | None) -> None:
     # a system without such advice does without
     if advice is not None:
         with suppress(OSError):
