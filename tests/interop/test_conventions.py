@@ -289,13 +289,23 @@ def test_it_refuses_exactly_what_the_framework_cannot_say(name):
 
 
 @pytest.mark.parametrize("name", ["jax", "flax"])
-def test_it_refuses_nothing_but_groups(name):
+def test_it_refuses_nothing_but_groups_and_a_fault(name):
     module = interop.FRAMEWORKS[name]
     rng = random.Random(0)
+    refused = 0
     for rank in (1, 2, 3) * 50:
         geometry = foreign.geometry_of(rng, rank)
-        parameters = module.parameters(geometry)
+        try:
+            parameters = module.parameters(geometry)
+        except interop.NoExactCall as error:
+            # XLA's fault: a negative padding of an input that is as it was
+            assert all(axis.stride == axis.dilation == 1 for axis in geometry.axes)
+            assert any(max(axis.begin, axis.end) >= axis.extent for axis in geometry.axes)
+            check_instead(module, error.instead, geometry, None)
+            refused += 1
+            continue
         assert understood(module, parameters, geometry, None).crops == geometry.crops
+    assert refused > 0
     with pytest.raises(interop.NoExactCall, match="it has 2 groups, and the call knows none"):
         module.parameters(geometry, 2)
 

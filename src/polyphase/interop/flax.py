@@ -81,7 +81,7 @@ def parameters(geometry: Geometry, groups: int = 1) -> dict[str, Any]:
     >>> parameters(Geometry(4, stride=2, padding=1))
     {'kernel_size': (4,), 'strides': (2,), 'padding': 'SAME', 'kernel_dilation': (1,)}
 
-    Raises :class:`~polyphase.interop.NoExactCall` for groups; everything else has a call.
+    Raises :class:`~polyphase.interop.NoExactCall` where JAX's ``parameters`` does.
     """
     return exactly(CONVENTION, _express, geometry, groups)
 
@@ -94,6 +94,9 @@ def _pairs(padding: int | Sequence[int | Crop], rank: int) -> list[Crop]:
 
 
 def _express(geometry: Geometry, groups: int) -> dict[str, Any] | str:
+    wrong = jax.fault(geometry)
+    if wrong:
+        return wrong
     kernel, stride, dilation = columns(geometry)
     return {
         "kernel_size": kernel,
