@@ -52,6 +52,23 @@ def test_weights_are_packed_once(layer, packings):
     assert torch.equal(other, expected(layer, X[:, :, :4]))
 
 
+def test_panels_of_several_kinds_stay(layer, packings):
+    # strides stand for sizes of inputs that are computed in different ways
+    kinds = [(s, s) for s in range(1, kept.MOST_KINDS + 2)]
+    for stride in (*kinds[:-1], *kinds[:-1]):
+        layer.stride = stride
+        layer.output_padding = layer.padding = (0, 0)
+        assert torch.equal(infer(layer), expected(layer))
+    # the results to compare with are packed, too, in every call
+    assert len(packings) == 3 * kept.MOST_KINDS
+    layer.stride = kinds[-1]
+    infer(layer)
+    assert len(kept._kept[id(layer.weight)].panels) == kept.MOST_KINDS
+    layer.weight.data.add_(1)
+    assert torch.equal(infer(layer), expected(layer))
+    assert len(kept._kept[id(layer.weight)].panels) == 1
+
+
 def test_plain_tensors_are_packed_in_every_call(packings):
     w = torch.ones(3, 4, 3, 3)
     for _ in range(3):

@@ -20,12 +20,17 @@ from polyphase.engine.run import Operation, Panels
 _State = tuple[torch.Size, tuple[int, ...], torch.dtype, bytes]
 
 
+# inputs of different sizes may ask for panels of different kinds; so many stay with a parameter
+MOST_KINDS = 4
+
+
 class _Kept(NamedTuple):
+    """``panels`` are by the recipe they were filled with, the oldest first."""
+
     owner: weakref.ref[Parameter]
-    recipe: bytes
     weight: _State
     bias: _State | None
-    panels: Panels
+    panels: dict[bytes, Panels]
 
 
 # by the identity of the parameter, which two living objects never share
@@ -37,12 +42,12 @@ def kept_panels(operation: Operation, weight: Parameter, bias: Tensor | None) ->
     kept = _kept.get(id(weight))
     if (
         kept is not None
+        and operation.recipe in kept.panels
         and kept.owner() is weight
-        and kept.recipe == operation.recipe
         and kept.weight == _state(weight)
         and kept.bias == (None if bias is None else _state(bias))
     ):
-        return kept.panels
+        return kept.panels[operation.recipe]
     return _pack(operation, weight, bias)
 
 
@@ -63,5 +68,15 @@ def _pack(operation: Operation, weight: Parameter, bias: Tensor | None) -> Panel
         key = id(weight)
         owner = weakref.ref(weight, lambda _: _kept.pop(key, None))
         states = _state(copy), None if bias_copy is None else _state(bias_copy)
-        _kept[key] = _Kept(owner, operation.recipe, *states, panels)
+        others = _others(_kept.get(key), weight, states)
+        _kept[key] = _Kept(owner, *states, {**others, operation.recipe: panels})
     return panels
+
+
+def _others(
+    kept: _Kept | None, weight: Parameter, states: tuple[_State, _State | None]
+) -> dict[bytes, Panels]:
+    """Panels of other kinds that still hold."""
+    if kept is None or kept.owner() is not weight or (kept.weight, kept.bias) != states:
+        return {}
+    return dict(list(kept.panels.items())[1 - MOST_KINDS :])
