@@ -23,6 +23,10 @@ conv c37:33 i9x9 k4x4 s2x2
 conv c19:67 i37 k33 nlc
 conv c16:60 g2 i9x9 k3x3 s2x2 nhwc
 conv c200:20 i9x9 k1x1
+c33:37 i8x9 k3x3 s2x2 p1x1 o1x1
+c20:37 i8x9 k3x3 s2x2 p1x1 o1x1 nhwc
+conv c20:40 i9x9 k3x3 p1x1 nhwc
+conv c20:40 i12x12 k4x4 s2x2 p1x1
 """.strip().splitlines()
 
 

@@ -121,7 +121,7 @@ class Recipe:
     @property
     def arrays(self) -> list[Table]:
         """All tables, which say how panels are filled."""
-        return [self.runs, self.entries, self.squares.table, self.squares.places]
+        return [self.runs, self.entries, *self.squares.arrays]
 
     @cached_property
     def context(self) -> Table:

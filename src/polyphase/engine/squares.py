@@ -1,7 +1,8 @@
 """Which weights kernel ``transpose`` brings into panels, and where its squares lie.
 
-It takes panels whose entries are neighbouring output channels at one tap, line by line. Panels of
-the same channels share their squares, so that each stretch of weights is read once for all phases.
+It takes panels whose entries are neighbouring output channels at one tap, or at a sum of taps, line
+by line. Panels of the same channels share their squares, so that each stretch of weights is read
+once for all phases.
 """
 
 from collections.abc import Sequence
@@ -20,18 +21,27 @@ LEAST_ROWS = 4
 LEAST_COLUMNS = 4
 
 Offsets = NDArray[np.int64]
+# some fields of a square
+Fields = tuple[int, ...]
 
 
 class _Shape(NamedTuple):
-    """Rows of the squares of some lines, the output channel they begin with, a tap for each line.
+    """Rows of the squares of some lines, the output channel they begin with, taps of each line.
 
-    ``lines`` are kept so that nothing else takes their identity.
+    ``lines`` are kept so that nothing else takes their identity. ``terms`` is the number of taps of
+    each line, which lie in ``taps`` one line after the other.
     """
 
     lines: object
     rows: int
     channel: int
     taps: Offsets
+    terms: Offsets
+
+    @property
+    def summed(self) -> bool:
+        """Whether some taps are added up, or serve several lines."""
+        return len(self.terms) < len(self.taps) or len(np.unique(self.taps)) < len(self.taps)
 
 
 @dataclass
@@ -40,13 +50,15 @@ class _Lines:
 
     starts: list[int] = field(default_factory=list)
     taps: list[Offsets] = field(default_factory=list)
+    terms: list[Offsets] = field(default_factory=list)
 
-    def places(self, first: int, count: int, width: int) -> tuple[Offsets, Offsets]:
-        """All taps, and where each is written for ``count`` channels from ``first`` on."""
-        lengths = np.array([len(taps) for taps in self.taps])
+    def places(self, first: int, count: int, width: int) -> Offsets:
+        """Where each line is written for ``count`` channels from ``first`` on."""
+        lengths = np.array([len(terms) for terms in self.terms])
         lines = np.concatenate([np.arange(n) for n in lengths])
-        before = np.repeat(np.array(self.starts) + lengths * first * width, lengths)
-        return np.concatenate(self.taps), before + lines * count * width
+        starts = np.array(self.starts, np.int64) + lengths * first * width
+        places: Offsets = np.repeat(starts, lengths) + lines * count * width
+        return places
 
 
 class Squares:
@@ -61,7 +73,7 @@ class Squares:
         # whether all taps of all input channels lie side by side, or those of one alone
         self.joined = in_channel == tap_count
         self._shapes: dict[int, _Shape | None] = {}
-        self._found: dict[tuple[int, int, int], _Lines] = {}
+        self._found: dict[tuple[int, int, int, bool], _Lines] = {}
 
     def take(self, start: int, channel: int, lines: Sequence[Offsets] | Offsets) -> bool:
         """Take over the lines of a panel, which begin at ``start``; false if they are no squares.
@@ -73,24 +85,29 @@ class Squares:
         shape = self._shapes[id(lines)]
         if shape is None:
             return False
-        key = (channel + shape.channel, shape.rows, len(lines[0]))
+        key = (channel + shape.channel, shape.rows, lines[0].shape[-1], shape.summed)
         found = self._found.setdefault(key, _Lines())
         found.starts.append(start)
         found.taps.append(shape.taps)
+        found.terms.append(shape.terms)
         return True
 
     def _shape(self, lines: Sequence[Offsets] | Offsets) -> _Shape | None:
-        if not isinstance(lines, np.ndarray) or lines.ndim != 2 or not lines.size:
+        if len({line.shape[-1] for line in lines}) != 1 or not lines[0].size:
             return None
-        rows = int((lines[0] >= 0).sum())
+        tables = [line.reshape(-1, line.shape[-1]) for line in lines]
+        terms = np.array([len(table) for table in tables])
+        table = np.concatenate(tables)
+        rows = int((table[0] >= 0).sum())
         if rows < LEAST_ROWS or (self.tap_count < LEAST_COLUMNS and not self.joined):
             return None
-        channels, taps = np.divmod(lines[:, 0], self.out_channel)
-        expected = lines[:, :1] + np.arange(rows) * self.out_channel
-        same = (channels == channels[0]).all() and (lines[:, :rows] == expected).all()
-        if not same or (lines[:, 0] < 0).any() or (lines[:, rows:] >= 0).any():
+        channels, taps = np.divmod(table[:, 0], self.out_channel)
+        expected = table[:, :1] + np.arange(rows) * self.out_channel
+        same = (channels == channels[0]).all() and (table[:, :rows] == expected).all()
+        if not same or (table[:, 0] < 0).any() or (table[:, rows:] >= 0).any():
             return None
-        return _Shape(lines, rows, int(channels[0]), taps)
+        shape = _Shape(lines, rows, int(channels[0]), taps, terms)
+        return None if shape.summed and self.tap_count > transpose.MOST_SUMMED else shape
 
     def finish(self, blocks: list[tuple[int, int]], groups: list[tuple[int, int]]) -> None:
         """Lay out the tables: input channels come in ``blocks``, the first one and how many.
@@ -98,43 +115,68 @@ class Squares:
         ``groups`` are the panel elements and the weights that lie before each group.
         """
         self._places: list[Offsets] = []
-        self._length = 0
-        known: dict[Any, int] = {}
+        self._lines: list[Table] = []
+        self._terms: list[Offsets] = []
+        self._lengths = [0, 0, 0]
+        known: dict[Any, Fields] = {}
         squares = []
-        for (channel, rows, width), lines in self._found.items():
+        for (channel, rows, width, summed), lines in self._found.items():
+            taps, terms = np.concatenate(lines.taps), np.concatenate(lines.terms)
             for first, count in blocks:
-                taps, there = lines.places(first, count, width)
+                there = lines.places(first, count, width)
                 start = int(there[0])
                 there -= start
-                key = (count, width, taps.tobytes(), there.tobytes())
-                if key not in known:
-                    known[key] = self._place(taps, there, count, width)
-                columns, channels = self.tap_count, count
-                if self.joined:
-                    columns, channels = columns * count, 1
+                key = (count, width, taps.tobytes(), terms.tobytes(), there.tobytes())
+                if key not in known and summed:
+                    known[key] = 0, self.tap_count, count, width, *self._sums(taps, terms, there)
+                elif key not in known:
+                    known[key] = *self._columns(taps, there, count, width), width, 0, 0
                 source = first * self.in_channel + channel * self.out_channel
                 for lane in range(0, width, self.lanes):
                     here = max(0, min(rows - lane, self.lanes))
                     # where no row is left nothing is read
                     more = lane * self.out_channel if here else 0
-                    shape = (here, width - lane, known[key], columns, channels, width)
                     squares += [
-                        (before + start + lane, weights + source + more, *shape)
+                        (
+                            before + start + lane,
+                            weights + source + more,
+                            here,
+                            width - lane,
+                            *known[key],
+                        )
                         for before, weights in groups
                     ]
         self.table: Table = np.array(squares, np.int64).reshape(-1, len(transpose.SQUARE))
-        self.places: Table = np.concatenate([*self._places, np.zeros(1, np.int64)])
+        self.places = _joined(self._places, 1)
+        self.lines = _joined(self._lines, len(transpose.LINE))
+        self.terms = _joined(self._terms, 1)
 
-    def _place(self, taps: Offsets, there: Offsets, count: int, width: int) -> int:
-        """Append a place for each column of some squares, -1 where it is not used."""
+    def _columns(self, taps: Offsets, there: Offsets, count: int, width: int) -> Fields:
+        """Append a place for each column of some squares, -1 where it is not used.
+
+        First place, number of columns, and of input channels that are taken one by one.
+        """
         channels = np.arange(count if self.joined else 1)
         table = np.full((len(channels), self.tap_count), -1, np.int64)
         table[:, taps] = there + channels[:, None] * width
         # a vector's worth is looked up at a time
         room = np.full(-table.size % self.lanes, -1, np.int64)
         self._places += [table.ravel(), room]
-        self._length += table.size + room.size
-        return self._length - table.size - room.size
+        self._lengths[0] += table.size + room.size
+        place = self._lengths[0] - table.size - room.size
+        return place, table.size, 1 if self.joined else count
+
+    def _sums(self, taps: Offsets, terms: Offsets, there: Offsets) -> Fields:
+        """Append a line for each sum, and the columns it consists of; the first line and the last.
+
+        Input channels are taken one by one.
+        """
+        _, lines, length = self._lengths
+        stops = length + np.cumsum(terms)
+        self._lines.append(np.stack([there, stops - terms, stops], 1))
+        self._terms.append(taps)
+        self._lengths[1:] = lines + len(terms), length + len(taps)
+        return lines, lines + len(terms)
 
     @property
     def elements(self) -> int:
@@ -143,7 +185,14 @@ class Squares:
             return 0
         fields = dict(zip(transpose.SQUARE, self.table.T, strict=True))
         lanes = np.minimum(fields["lanes"], self.lanes)
-        return int((lanes * fields["columns"] * fields["channels"]).sum())
+        lines = fields["line_stop"] - fields["line_start"]
+        vectors = np.where(lines > 0, lines, fields["columns"]) * fields["channels"]
+        return int((lanes * vectors).sum())
+
+    @property
+    def arrays(self) -> list[Table]:
+        """All tables."""
+        return [self.table, self.places, self.lines, self.terms]
 
     @cached_property
     def context(self) -> Table:
@@ -152,7 +201,14 @@ class Squares:
             "squares": self.table.ctypes.data,
             "square_count": len(self.table),
             "places": self.places.ctypes.data,
+            "lines": self.lines.ctypes.data,
+            "terms": self.terms.ctypes.data,
             "row_stride": self.out_channel,
             "channel_stride": self.in_channel,
         }
         return np.array([values.get(name, 0) for name in transpose.CONTEXT], np.int64)
+
+
+def _joined(tables: list[Table], width: int) -> Table:
+    """One table, of at least a line."""
+    return np.concatenate([*(table.ravel() for table in tables), np.zeros(width, np.int64)])

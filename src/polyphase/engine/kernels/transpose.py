@@ -2,8 +2,8 @@
 
 A square takes lanes from ``rows`` output channels, ``row_stride`` apart, at ``columns`` taps that
 lie side by side, those of a channel or of several; column ``c`` becomes a vector at ``place[c]``,
-unless that is negative. It does so for ``channels`` input channels, each ``width`` farther on in
-the panel.
+unless that is negative. Where it has lines, each of them becomes a vector instead, the sum of some
+columns. It does so for ``channels`` input channels, each ``width`` farther on in the panel.
 """
 
 from llvmlite import ir
@@ -11,8 +11,14 @@ from llvmlite import ir
 from polyphase.engine.emit import I64, POINTER, STORAGE, Emitter
 from polyphase.engine.target import Target
 
-CONTEXT = "weights panels next squares square_count places row_stride channel_stride".split()
-SQUARE = "target source rows lanes place columns channels width".split()
+CONTEXT = (
+    "weights panels next squares square_count places lines terms row_stride channel_stride"
+).split()
+SQUARE = "target source rows lanes place columns channels width line_start line_stop".split()
+# where a line goes, and which stretch of the terms tells its columns
+LINE = "place term_start term_stop".split()
+# columns of a square that has lines, at the most
+MOST_SUMMED = 256
 
 
 def build(dtype: str, target: Target) -> str:
@@ -25,8 +31,9 @@ def build(dtype: str, target: Target) -> str:
     kind = ir.DoubleType() if dtype == "f64" else ir.FloatType()
     context = e.arguments["context"]
     c = {name: e.load(context, i, I64) for i, name in enumerate(CONTEXT)}
-    for name in ("weights", "panels", "squares", "places"):
+    for name in ("weights", "panels", "squares", "places", "lines", "terms"):
         c[name] = b.inttoptr(c[name], POINTER)
+    columns_aside = e.slot(ir.VectorType(kind, lanes), MOST_SUMMED + lanes)
     counter = e.at(context, CONTEXT.index("next"), I64)
     head = b.append_basic_block("square")
     body = b.append_basic_block("square.body")
@@ -42,25 +49,44 @@ def build(dtype: str, target: Target) -> str:
     written = e.lanes_within(0, square["lanes"])
     source = e.at(c["weights"], square["source"], storage)
     out = e.at(c["panels"], square["target"], kind)
-    lines = []
+    summed = b.icmp_signed("<", square["line_start"], square["line_stop"])
+    offsets = []
     for i in range(lanes):
         exists = b.icmp_signed("<", e.const(i), square["rows"])
         # processors take long over a load that reads nothing where no memory is
-        lines.append((exists, b.select(exists, e.mul(c["row_stride"], i), e.const(0))))
+        offsets.append((exists, b.select(exists, e.mul(c["row_stride"], i), e.const(0))))
     with e.loop(0, square["channels"], carried=[source, out]) as channels:
         line, panel = channels.values
         with e.loop(0, square["columns"], lanes) as columns:
             inside = e.lanes_within(0, b.sub(square["columns"], columns.index))
             none = ir.Constant(inside.type, None)
             rows = []
-            for exists, offset in lines:
+            for exists, offset in offsets:
                 mask = b.select(exists, inside, none)
                 at = e.add(columns.index, offset)
                 rows.append(e.widen(e.load_vector(line, at, storage, mask), kind))
-            for i, vector in enumerate(e.deinterleave(rows)):
-                place = e.load(places, e.add(columns.index, i), I64)
-                with e.when(b.icmp_signed(">=", place, e.const(0))):
-                    e.store_vector(vector, panel, place, written)
+            vectors = e.deinterleave(rows)
+            with b.if_else(summed) as (aside, direct):
+                with aside:
+                    for i, vector in enumerate(vectors):
+                        at = e.mul(e.add(columns.index, i), lanes)
+                        e.store_vector(vector, columns_aside, at)
+                with direct:
+                    for i, vector in enumerate(vectors):
+                        place = e.load(places, e.add(columns.index, i), I64)
+                        with e.when(b.icmp_signed(">=", place, e.const(0))):
+                            e.store_vector(vector, panel, place, written)
+        with e.loop(square["line_start"], square["line_stop"]) as lines:
+            first = e.mul(lines.index, len(LINE))
+            place, start, stop = (e.load(c["lines"], e.add(first, i), I64) for i in range(3))
+
+            def column(number: ir.Value) -> ir.Value:
+                at = e.mul(e.load(c["terms"], number, I64), lanes)
+                return e.load_vector(columns_aside, at, kind)
+
+            with e.loop(e.add(start, 1), stop, carried=[column(start)]) as terms:
+                terms.carry([b.fadd(terms.values[0], column(terms.index))])
+            e.store_vector(terms.results[0], panel, place, written)
         channels.carry(
             [e.at(line, c["channel_stride"], storage), e.at(panel, square["width"], kind)]
         )
