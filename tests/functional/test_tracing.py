@@ -281,6 +281,21 @@ def test_autocast(dtype):
     torch.testing.assert_close((gx, gw), exact, rtol=0.05, atol=0.1)
 
 
+@pytest.mark.parametrize("name", ["conv_transpose2d", "conv2d"])
+@pytest.mark.parametrize("watched", [False, True])
+def test_derivatives_are_those_of_the_call_also_within_autocast(name, watched):
+    x, w, b = randn(1, 4, 4, 5), randn(4, 4, 3, 3), randn(4)
+    # within a mode calls go through the registered operators
+    mode = pp.enabled() if watched else contextlib.nullcontext()
+    for create_graph in (False, True):
+        y = getattr(functional, name)(x, w, b, padding=1)
+        keywords = {"grad_outputs": torch.full_like(y, 1.2345), "create_graph": create_graph}
+        expected = torch.autograd.grad(y, (x, w, b), retain_graph=True, **keywords)
+        with torch.autocast("cpu", dtype=torch.bfloat16), mode:
+            found = torch.autograd.grad(y, (x, w, b), retain_graph=True, **keywords)
+        torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("shape", "padding"),
     [((2, 3, 1, 4), 1), ((2, 3, 2, 2), [(1, 2), (0, 0)]), ((0, 3, 2, 2), 0), ((3, 1, 1), 1)],

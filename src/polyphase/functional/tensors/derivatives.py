@@ -14,7 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch._C import (
+    DispatchKey,
+    DispatchKeySet,
     _are_functorch_transforms_active,
+    _ExcludeDispatchKeyGuard,
     _get_tracing_state,
     _has_storage,
     _is_any_autocast_enabled,
@@ -34,6 +37,9 @@ from polyphase.functional.tensors.prepared import (
 )
 from polyphase.functional.tensors.spatial import Spatial
 
+# derivatives are computed in the type of the call that they belong to, as PyTorch's are
+_AUTOCAST = DispatchKeySet(DispatchKey.AutocastCPU) | DispatchKeySet(DispatchKey.AutocastCUDA)
+
 Gradients = tuple[Tensor | None, ...]
 Compute = Callable[..., Tensor]
 
@@ -50,8 +56,9 @@ def conv(y: Tensor, w: Tensor, b: Tensor | None, s: Spatial) -> Tensor:
 
 def weight_grad(x: Tensor, y: Tensor, kernel_size: tuple[int, ...], s: Spatial) -> Tensor:
     """The gradient of the transposed convolution's weights, from its input and output gradient."""
-    if not (unwatched() and plain(x) and plain(y) and x.numel() and y.numel()):
-        return registered_weights(x, y, kernel_size, s)
+    if not (unwatched(autocast=False) and plain(x) and plain(y) and x.numel() and y.numel()):
+        with _ExcludeDispatchKeyGuard(_AUTOCAST):
+            return registered_weights(x, y, kernel_size, s)
     rank = len(kernel_size)
     compute = prepared_weights(rank, x.shape, y.shape, x.dtype, y.dtype, kernel_size, s)
     if torch.is_grad_enabled() and (x.requires_grad or y.requires_grad):
@@ -62,8 +69,10 @@ def weight_grad(x: Tensor, y: Tensor, kernel_size: tuple[int, ...], s: Spatial) 
 def _conv(
     operator: str, function: type[Function], x: Tensor, w: Tensor, b: Tensor | None, s: Spatial
 ) -> Tensor:
-    if not (unwatched() and plain(x) and plain(w) and (b is None or plain(b)) and x.numel()):
-        return registered(operator, x, w, b, s)
+    direct = unwatched(autocast=False) and plain(x) and plain(w) and (b is None or plain(b))
+    if not (direct and x.numel()):
+        with _ExcludeDispatchKeyGuard(_AUTOCAST):
+            return registered(operator, x, w, b, s)
     found = prepared(
         operator,
         w.dim() - 2,
@@ -293,9 +302,11 @@ def channel_sums(g: Tensor, rank: int) -> Tensor:
 
 def _direct(operator: str, x: Tensor, w: Tensor, g: Tensor, s: Spatial) -> Backward | None:
     """What computes the gradients, where all are plain and nobody records them in turn."""
-    if torch.is_grad_enabled() or not (unwatched() and plain(x) and plain(w) and plain(g)):
+    if torch.is_grad_enabled() or not unwatched(autocast=False):
         return None
-    if g.is_complex() or not (x.numel() and g.numel()):
+    if not (plain(x) and plain(w) and plain(g)) or g.is_complex():
+        return None
+    if not (x.numel() and g.numel()):
         return None
     return prepared_backward(operator, x.shape, w.shape, g.shape, g.dtype, s)
 
