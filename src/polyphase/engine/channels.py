@@ -201,6 +201,10 @@ class ChannelsTiling(Tiling):
 
     def _taps(self, vectors: int) -> int:
         """Outer taps over all row tiles: each goes through those that any of its lanes has."""
+        if self.out_last or self.scattered:
+            # every phase by itself
+            counts = [sum(len(phase.offsets) for phase in axis.phases) for axis in self.axes]
+            return prod(counts) * self.panels_per_stretch(vectors)
         width = vectors * self.lanes
         total = 0
         for depth, height, along in self.kinds:

@@ -56,16 +56,14 @@ def products(offsets: Sequence[int], together: int, step: int = 1) -> tuple[Prod
     >>> len(products([-1, 0, 1, 2], 2, step=2)), len(products([-1, 0, 1], 2, step=2))
     (6, 5)
     """
-    order = sorted(range(len(offsets)), key=offsets.__getitem__)
+    left = {offsets[tap]: tap for tap in sorted(range(len(offsets)), key=offsets.__getitem__)}
     found: list[Product] = []
-    while order:
-        tap, *order = order
-        first = offsets[tap]
+    while left:
+        first = next(iter(left))
+        tap = left.pop(first)
         second, third = first + step, first + 2 * step
-        others = [other for other in order if offsets[other] == second]
-        if together == 2 and others:
-            (other,) = others
-            order.remove(other)
+        other = left.pop(second, None) if together == 2 else None
+        if other is not None:
             found += [
                 Product(Form(second), (tap, other), (0, 1)),
                 Product(Form(first, second), (tap,), (0,)),

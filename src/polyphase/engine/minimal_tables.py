@@ -156,7 +156,7 @@ class MinimalTables(Tables):
     def _offsets(self) -> list[NDArray[np.int64]]:
         """The offsets at which each outer axis is read."""
         return [
-            np.unique([form.plus for group in self.tiling.parts[axis] for form in group.forms])
+            np.array(sorted({f.plus for g in self.tiling.parts[axis] for f in g.forms}), np.int64)
             for axis in (0, 1)
         ]
 

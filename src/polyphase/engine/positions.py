@@ -137,10 +137,6 @@ class PositionsTiling(Tiling):
             for j, w in enumerate(steps):
                 yield d, h, w, j
 
-    def tap(self, phase: Phase, offset: int, step: int) -> int:
-        """Tap of the last axis that a phase uses at a slot's offset and a table step."""
-        return phase.taps[phase.offsets.index(offset) if self.unrolled else step]
-
     # packing
 
     def planes(self, spread: bool) -> int:
@@ -216,6 +212,12 @@ class PositionsTiling(Tiling):
         askew = moved or (rows and row % self.lanes != 0 and not whole)
         return len(self.slots) * pattern.groups * (vectors + askew)
 
+    @cached_property
+    def _outer_tap_count(self) -> int:
+        """Lines of all tap tables."""
+        outer = product(self.axes[0].phases, self.axes[1].phases)
+        return sum(sum(1 for _ in self.outer_taps(*pair)) for pair in outer)
+
     def _covers(self, channels: int, vectors: int, groups: int, spread: bool) -> Iterator[Choice]:
         width = vectors * self.lanes
         per_step = channels * self.per_phase * sum(len(phases) for _, phases in self.slots)
@@ -229,7 +231,7 @@ class PositionsTiling(Tiling):
             if box[0] > 1 and len(list(packing.grid.runs())) <= box[0]:
                 patterns.append(Pattern(groups, width, sn))
         outer = list(product(self.axes[0].phases, self.axes[1].phases))
-        taps = sum(len(list(self.outer_taps(*pair))) for pair in outer)
+        taps = self._outer_tap_count
         for pattern in patterns:
             columns = len(pattern.bases(packing.grid))
             lines = self._lines(pattern, packing, spread)

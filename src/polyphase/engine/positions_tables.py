@@ -167,13 +167,15 @@ class PositionsTables(Tables):
     ) -> NDArray[np.int64]:
         """Tap of every entry at every line of an outer phase's tap table."""
         tiling = self.tiling
-        lines = list(tiling.outer_taps(*pair))
-        pairs = list(product(pair[0].taps, pair[1].taps))
-        each = len(lines) // max(len(pairs), 1)
-        table = np.zeros((len(lines), len(entries)), np.int64)
-        for j, (*_, step) in enumerate(lines):
-            d, h = pairs[j // each]
-            for i, (offset, phase, _) in enumerate(entries):
-                tap = tiling.tap(tiling.axes[2].phases[phase], offset, step)
-                table[j, i] = tap_number(tiling, d, h, tap)
+        lines = np.array([step for *_, step in tiling.outer_taps(*pair)], np.int64)
+        pairs = np.array(list(product(pair[0].taps, pair[1].taps)), np.int64).reshape(-1, 2)
+        d, h = np.repeat(pairs, len(lines) // max(len(pairs), 1), axis=0).T
+        along = np.zeros((len(lines), len(entries)), np.int64)
+        for i, (offset, number, _) in enumerate(entries):
+            phase = tiling.axes[2].phases[number]
+            if tiling.unrolled:
+                along[:, i] = phase.taps[phase.offsets.index(offset)]
+            else:
+                along[:, i] = np.array(phase.taps, np.int64)[lines]
+        table: NDArray[np.int64] = tap_number(tiling, d[:, None], h[:, None], along)
         return table

@@ -29,7 +29,8 @@ class _Shape(NamedTuple):
     """Rows of the squares of some lines, the output channel they begin with, taps of each line.
 
     ``lines`` are kept so that nothing else takes their identity. ``terms`` is the number of taps of
-    each line, which lie in ``taps`` one line after the other.
+    each line, which lie in ``taps`` one line after the other; ``summed`` says whether any are added
+    up or serve several lines.
     """
 
     lines: object
@@ -37,11 +38,7 @@ class _Shape(NamedTuple):
     channel: int
     taps: Offsets
     terms: Offsets
-
-    @property
-    def summed(self) -> bool:
-        """Whether some taps are added up, or serve several lines."""
-        return len(self.terms) < len(self.taps) or len(np.unique(self.taps)) < len(self.taps)
+    summed: bool
 
 
 @dataclass
@@ -106,8 +103,11 @@ class Squares:
         same = (channels == channels[0]).all() and (table[:, :rows] == expected).all()
         if not same or (table[:, 0] < 0).any() or (table[:, rows:] >= 0).any():
             return None
-        shape = _Shape(lines, rows, int(channels[0]), taps, terms)
-        return None if shape.summed and self.tap_count > transpose.MOST_SUMMED else shape
+        order = np.sort(taps)
+        summed = len(terms) < len(taps) or bool((order[1:] == order[:-1]).any())
+        if summed and self.tap_count > transpose.MOST_SUMMED:
+            return None
+        return _Shape(lines, rows, int(channels[0]), taps, terms, summed)
 
     def finish(self, blocks: list[tuple[int, int]], groups: list[tuple[int, int]]) -> None:
         """Lay out the tables: input channels come in ``blocks``, the first one and how many.
