@@ -41,6 +41,8 @@ LONGEST_STEP = 32
 # the same where channels are transposed, a square for each input of a stride
 LONGEST_TRANSPOSED_STEP = 4
 LONGEST_MINIMAL_STEP = 4
+# the planes of so many taps, up to 576 in two dimensions, would not stay in cache
+MOST_MINIMAL_TAPS = 256
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,9 @@ def _refuse_minimal(problem: Problem, target: Target) -> str | None:
     longest = max(axis.in_step for axis in axes)
     if longest > LONGEST_MINIMAL_STEP:
         return f"it unrolls the stride, and {longest} is more than {LONGEST_MINIMAL_STEP}"
+    taps = prod(max(len(phase.taps) for phase in axis.phases) for axis in axes)
+    if taps > MOST_MINIMAL_TAPS:
+        return f"the planes of {taps} taps, more than {MOST_MINIMAL_TAPS}, would not stay in cache"
     return None
 
 

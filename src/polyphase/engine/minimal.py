@@ -124,9 +124,7 @@ def forms_of(section: Section) -> list[tuple[Form, ...]]:
 def paired(axis: Stencil) -> bool:
     """Whether two positions of an axis can share products."""
     return axis.positions > 1 and any(
-        len(one.outputs) > 1
-        for group in groups(axis.phases, 2, axis.in_step)
-        for one in group.products
+        offset + axis.in_step in phase.offsets for phase in axis.phases for offset in phase.offsets
     )
 
 

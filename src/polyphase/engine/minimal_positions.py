@@ -103,17 +103,26 @@ class MinimalPositionsTiling(MinimalTiling):
         return min((offset for form in self.forms for offset in form.offsets), default=0)
 
     @cached_property
-    def steps(self) -> tuple[tuple[kernel.Step, Group, int], ...]:
-        """The products of the last axis, with their group and their number in it."""
-        found = []
-        for group in self.parts[2]:
-            for number, one in enumerate(group.products):
-                negative = one.form not in self.forms
-                form = one.form.opposite if negative else one.form
-                plane = self.forms.index(form) if form else 0
-                step = kernel.Step(plane, group.phases, one.outputs, negative)
-                found.append((step, group, number))
-        return tuple(found)
+    def served(self) -> tuple[Group, ...]:
+        """The groups of phases of the last axis, in the order in which products serve them."""
+        return tuple(sorted(self.parts[2], key=lambda group: len(group.phases)))
+
+    def plane_of(self, form: Form) -> tuple[int, bool]:
+        """The plane that holds a form of the last axis, and whether with the other sign."""
+        opposite = form.opposite
+        if form in self.forms or opposite is None:
+            return self.forms.index(form), False
+        return self.forms.index(opposite), True
+
+    @cached_property
+    def steps(self) -> tuple[tuple[int, int], ...]:
+        """How many phases the products of the last axis serve, and how many products do."""
+        found: dict[int, int] = {}
+        for group in self.served:
+            if group.products:
+                count = len(group.phases)
+                found[count] = found.get(count, 0) + len(group.products)
+        return tuple(found.items())
 
     @cached_property
     def planes(self) -> int:
@@ -138,10 +147,10 @@ class MinimalPositionsTiling(MinimalTiling):
             dtype=self.problem.dtype,
             channels=self.choice.channels,
             vectors=self.choice.vectors,
-            phases=self.axes[2].out_step,
+            phases=tuple(phase for group in self.served for phase in group.phases),
             together=self.together[2],
             span=self.spans[2],
-            steps=tuple(step for step, _, _ in self.steps),
+            steps=self.steps,
             forms=tuple(
                 (form.plus - first, None if form.minus is None else form.minus - first)
                 for form in self.forms
@@ -151,7 +160,7 @@ class MinimalPositionsTiling(MinimalTiling):
         )
 
     def _choices(self) -> Iterator[Choice]:
-        widest = max((len(step.phases) for step, _, _ in self.steps), default=1)
+        widest = max((served for served, _ in self.steps), default=1)
         for vectors in range(1, MOST_VECTORS + 1):
             most = (self.target.registers - 1 - vectors) // (widest * vectors)
             if most < 1:
@@ -183,15 +192,16 @@ class MinimalPositionsTiling(MinimalTiling):
         lines = -(-box[3] // self.lanes) * prod(box[:3]) * self.in_channels
         reads = max((form.plus - self.first_offset for form in self.forms), default=0) + 1
         weave = self.axes[2].out_step * self.together[2]
-        rows = channels * sum(len(step.phases) for step, _, _ in self.steps)
+        rows = channels * sum(served * count for served, count in self.steps)
+        steps = sum(count for _, count in self.steps)
         step_cycles = sum(
-            self.step_cycles(rows * vectors, rows + vectors, vectors * LINE_CYCLES)
-            for rows in (channels * len(step.phases) for step, _, _ in self.steps)
+            count * self.step_cycles(rows * vectors, rows + vectors, vectors * LINE_CYCLES)
+            for rows, count in ((channels * served, count) for served, count in self.steps)
         )
         dense = prod(box) / self.lanes * self.in_channels
         for work in self.work:
             multiply = work.products * self.in_channels * step_cycles
-            begin = COLUMN_CYCLES + pieces * work.products * len(self.steps) * PRODUCT_CYCLES
+            begin = COLUMN_CYCLES + pieces * work.products * steps * PRODUCT_CYCLES
             add = pieces * work.added * rows * vectors * ADD_CYCLES
             store = self.outputs * channels * weave * vectors * TOTAL_CYCLES
             tile += work.phases * blocks * (multiply + begin + add + store)

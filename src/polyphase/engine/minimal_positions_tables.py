@@ -39,6 +39,7 @@ class MinimalPositionsTables(MinimalTables):
             tiling.planes * self.plane_size + self.pattern.width + tiling.lanes,
             totals,
             segments=self.joined("segments", 3),
+            steps=self._steps(),
             tile_plane=self.plane_size,
             tile_channel=self.packing.plane,
             y_channel=self.y_strides[1],
@@ -77,6 +78,28 @@ class MinimalPositionsTables(MinimalTables):
     def step_weights(self) -> int:
         """Weights that one input channel of one outer product meets in a row tile."""
         return self.shape.step_weights
+
+    def _steps(self) -> Table:
+        """The products of the last axis, in the order in which their weights lie."""
+        tiling, shape = self.tiling, self.shape
+        sign = -(1 << 63) if tiling.problem.dtype == "f64" else 1 << 31
+        steps: list[tuple[int, ...]] = []
+        weights, first = 0, 0
+        for group in tiling.served:
+            begun = 0
+            for one in group.products:
+                plane, negative = tiling.plane_of(one.form)
+                kept = len(one.outputs) > 1
+                place = one.outputs[0] * len(shape.phases) + first
+                total = place * shape.vectors * tiling.lanes
+                steps.append(
+                    (plane * self.plane_size, weights, total, kept, begun > 0, sign * negative)
+                )
+                # what serves both positions begins the next two
+                begun = 2 if kept else begun - 1
+                weights += shape.channels * len(group.phases)
+            first += len(group.phases)
+        return np.array(steps, np.int64).reshape(-1, len(kernel.STEP))
 
     def line_start(self, column: int) -> int:
         """Where along the last axis the packed lines of a box begin that starts at ``column``."""
@@ -133,13 +156,14 @@ class MinimalPositionsTables(MinimalTables):
         lines = []
         outer = [group.taps[i] for group, i in zip(section, members, strict=True)]
         for d, h in product(*outer):
-            for step, group, number in self.tiling.steps:
-                along = [group.taps[k][number] for k in range(len(step.phases))]
-                terms = [
-                    [tap_number(self.tiling, *taps) for taps in product(d, h, w)] for w in along
-                ]
-                # (terms, channels, phases)
-                table = np.array(terms, np.int64).T[:, None, :] + (channels * apart)[None, :, None]
-                table = np.where((channels < valid)[None, :, None], table, -1)
-                lines.append(np.ascontiguousarray(table.reshape(len(terms[0]), -1)))
+            for group in self.tiling.served:
+                # for each product the taps of every phase
+                for along in zip(*group.taps, strict=True):
+                    terms = [
+                        [tap_number(self.tiling, *taps) for taps in product(d, h, w)] for w in along
+                    ]
+                    # (terms, channels, phases)
+                    table = np.array(terms, np.int64).T[:, None] + (channels * apart)[:, None]
+                    table = np.where((channels < valid)[:, None], table, -1)
+                    lines.append(np.ascontiguousarray(table.reshape(len(terms[0]), -1)))
         return lines

@@ -178,23 +178,31 @@ class MinimalTables(Tables):
         return np.where(inside, source, driver.OUTSIDE), cells
 
     def differences(self, section: Section, elements: int) -> Table:
-        """Planes that are taken from others: elements, target, and what is subtracted.
+        """Planes that are taken from others: elements, target, and what is subtracted."""
+        planes = self._differing[section]
+        return np.column_stack([np.full(len(planes), elements), planes])
+
+    @cached_property
+    def _differing(self) -> dict[Section, Table]:
+        """For each section the planes that are taken from others, and what is subtracted.
 
         The last axis comes first: then planes of another one differ in that one alone.
         """
-        forms = forms_of(section)
-        numbers = {combined: number for number, combined in enumerate(forms)}
-        found = []
-        for axis in reversed(range(len(section))):
-            for number, combined in enumerate(forms):
-                minus = combined[axis].minus
-                if minus is not None:
-                    plain = (*combined[:axis], Form(minus), *combined[axis + 1 :])
-                    found.append((number, numbers[plain]))
-        pairs = np.array(found, np.int64).reshape(-1, 2)
         each = np.arange(self.planes_per_form)
-        planes = (pairs[:, None, :] * len(each) + each[None, :, None]).reshape(-1, 2)
-        return np.column_stack([np.full(len(planes), elements), planes * self.plane_size])
+        found: dict[Section, Table] = {}
+        for section in self.tiling.sections:
+            forms = forms_of(section)
+            numbers = {combined: number for number, combined in enumerate(forms)}
+            pairs = []
+            for axis in reversed(range(len(section))):
+                for number, combined in enumerate(forms):
+                    minus = combined[axis].minus
+                    if minus is not None:
+                        plain = (*combined[:axis], Form(minus), *combined[axis + 1 :])
+                        pairs.append((number, numbers[plain]))
+            first = np.array(pairs, np.int64).reshape(-1, 1, 2) * self.planes_per_form
+            found[section] = (first + each[:, None]).reshape(-1, 2) * self.plane_size
+        return found
 
     def panels(self) -> Iterator[Panel]:
         """Where the weights of every row tile come from."""

@@ -6,6 +6,9 @@ whole rows, forms of the last axis the elements of a row. Each product is then a
 the input channels, held in registers; where it ends, it is added to the totals of the register
 tile, which lie in the first-level cache. When all products are done, the totals are woven together
 and stored.
+
+Products differ in where they read and where they go, which a table says, not in their code; so
+there is one loop for all of the last axis that serve equally many phases.
 """
 
 from dataclasses import dataclass
@@ -22,6 +25,10 @@ PACK = "source target less".split()
 NOTHING = -1
 ROW = "weights y tap_start tap_stop class valid".split()
 TAP = "tile outputs".split()
+# a product of the last axis: tile elements to its plane, weights of a channel in those before, and
+# elements to its totals; what serves two positions is ``kept``, and the next two are ``begun`` with
+# it; ``sign`` is the sign bit where the plane holds the form of the other sign
+STEP = "plane weights total kept begun sign".split()
 # and for each combination of outer outputs where it goes, whether it is whole, its segments if not
 COLUMN = ["tile"]
 STORED = "y whole segment_start segment_stop".split()
@@ -35,37 +42,24 @@ WEIGHTS_AHEAD = 512
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """A product of the last axis: its plane, the phases it serves, the positions it is added to.
-
-    With ``negative`` it is subtracted. What serves both positions of a cell is kept, so that the
-    next two steps begin with it, each for one of them.
-    """
-
-    plane: int
-    phases: tuple[int, ...]
-    outputs: tuple[int, ...]
-    negative: bool
-
-
-@dataclass(frozen=True, slots=True)
 class Shape:
     """What the machine code depends on.
 
     A register tile has ``channels`` output channels by ``vectors`` of cells. ``phases`` and
-    ``together`` are those of the last axis; ``steps`` are its products, ``forms`` what the planes
-    hold: element ``span*cell + plus`` less element ``span*cell + minus``, both counted from the
-    first that any form reads. ``outputs`` combinations of outer positions are in a cell. Rows
-    are packed ``row_lanes`` cells at a time, a power of two.
+    ``together`` are those of the last axis, its phases in the order in which products serve them.
+    ``steps`` says how many phases its products serve, and how many do, in their order. ``forms``
+    are what the planes hold: element ``span*cell + plus`` less element ``span*cell + minus``, both
+    counted from the first that any form reads. ``outputs`` combinations of outer positions are in
+    a cell. Rows are packed ``row_lanes`` cells at a time, a power of two.
     """
 
     dtype: str
     channels: int
     vectors: int
-    phases: int
+    phases: tuple[int, ...]
     together: int
     span: int
-    steps: tuple[Step, ...]
+    steps: tuple[tuple[int, int], ...]
     forms: tuple[tuple[int, int | None], ...]
     outputs: int
     row_lanes: int
@@ -73,7 +67,7 @@ class Shape:
     @property
     def weave(self) -> int:
         """Neighbouring outputs of the last axis that belong to a cell."""
-        return self.phases * self.together
+        return len(self.phases) * self.together
 
     @property
     def totals(self) -> int:
@@ -83,12 +77,12 @@ class Shape:
     @property
     def step_weights(self) -> int:
         """Weights that one input channel of one outer product meets."""
-        return self.channels * sum(len(step.phases) for step in self.steps)
+        return self.channels * sum(served * count for served, count in self.steps)
 
     @property
     def most_sums(self) -> int:
         """Vectors of sums that are in registers at once."""
-        return self.channels * self.vectors * max((len(s.phases) for s in self.steps), default=1)
+        return self.channels * self.vectors * max((served for served, _ in self.steps), default=1)
 
     def name(self, target: Target) -> str:
         """Kernel name: type, method, tile, target."""
@@ -108,8 +102,8 @@ def build(shape: Shape, target: Target) -> str:
 class MinimalPositions(Frame):
     """Builder of the method."""
 
-    more_context = ("segments", "tile_plane", "y_channel", "rest_step")
-    more_tables = ("segments",)
+    more_context = ("segments", "steps", "tile_plane", "y_channel", "rest_step")
+    more_tables = ("segments", "steps")
 
     def __init__(self, shape: Shape, lanes: int) -> None:
         self.column_size = len(COLUMN) + len(STORED) * shape.outputs
@@ -237,43 +231,41 @@ class MinimalPositions(Frame):
                 left, most = b.sub(count, pieces.index), e.const(LONGEST_CHAIN)
                 length = b.select(b.icmp_signed("<", left, most), left, most)
                 piece = e.at(base, e.mul(c["tile_channel"], pieces.index), self.kind)
-                before = 0
-                sums: list[ir.Value] = []
-                for number, step in enumerate(shape.steps):
-                    width = shape.channels * len(step.phases)
-                    skipped = e.add(e.mul(count, before), e.mul(pieces.index, width))
-                    factors = e.at(taps.values[0], skipped, self.kind)
-                    plane = e.at(piece, e.mul(c["tile_plane"], step.plane), self.kind)
-                    sums = self._product(step, factors, plane, length, self._begun(number, sums))
-                    if len(step.outputs) > 1:
-                        for i, value in enumerate(sums):
-                            e.store_vector(value, self.kept, i * self.lanes)
-                    else:
-                        self._add(step, sums, tap["outputs"], totals)
-                    before += width
+                first = 0
+                for served, number in shape.steps:
+                    with e.loop(first, first + number) as steps:
+                        step = self.record(c["steps"], steps.index, STEP)
+                        skipped = e.mul(pieces.index, shape.channels * served)
+                        skipped = e.add(e.mul(count, step["weights"]), skipped)
+                        factors = e.at(taps.values[0], skipped, self.kind)
+                        plane = e.at(piece, step["plane"], self.kind)
+                        sums = self._product(step, served, factors, plane, length)
+                        here = e.at(totals, step["total"], self.kind)
+                        self._deliver(step, served, sums, tap["outputs"], here)
+                    first += number
             taps.carry([e.at(taps.values[0], e.mul(count, shape.step_weights), self.kind)])
 
-    def _begun(self, number: int, sums: list[ir.Value]) -> list[ir.Value]:
-        """The sums that a step begins with: nothing, or what the step for two positions left."""
-        steps = self.shape.steps
-        count = self.shape.channels * len(steps[number].phases) * self.shape.vectors
-        if number > 0 and len(steps[number - 1].outputs) > 1:
-            return sums
-        if number > 1 and len(steps[number - 2].outputs) > 1:
-            return [self.e.load_vector(self.kept, i * self.lanes, self.kind) for i in range(count)]
-        return [ir.Constant(ir.VectorType(self.kind, self.lanes), None)] * count
-
     def _product(
-        self, step: Step, weights: ir.Value, plane: ir.Value, count: ir.Value, sums: list[ir.Value]
+        self, step: Record, served: int, weights: ir.Value, plane: ir.Value, count: ir.Value
     ) -> list[ir.Value]:
-        """Add one matrix product over some input channels to the sums."""
+        """One matrix product over some input channels, for each of the phases ``served``.
+
+        Where the plane holds the form of the other sign, so do the sums.
+        """
         e, shape = self.e, self.shape
-        width = shape.channels * len(step.phases)
+        width = shape.channels * served
+        total = width * shape.vectors
+        zero = ir.Constant(ir.VectorType(self.kind, self.lanes), None)
+        sums = e.either(
+            e.builder.icmp_signed("!=", step["begun"], e.const(0)),
+            lambda: self._signed(
+                step, [e.load_vector(self.kept, i * self.lanes, self.kind) for i in range(total)]
+            ),
+            lambda: [zero] * total,
+        )
         with e.loop(0, count, carried=[weights, plane, *sums]) as channels:
             a, x, *sums = channels.values
             inputs = [e.load_vector(x, v * self.lanes, self.kind) for v in range(shape.vectors)]
-            if step.negative:
-                inputs = [e.builder.fneg(value) for value in inputs]
             e.prefetch(a, WEIGHTS_AHEAD, self.kind)
             for i in range(width):
                 factor = e.splat(e.load(a, i, self.kind))
@@ -284,21 +276,37 @@ class MinimalPositions(Frame):
             channels.carry([e.at(a, width, self.kind), x, *sums])
         return channels.results[2:]
 
-    def _add(self, step: Step, sums: list[ir.Value], outputs: ir.Value, totals: ir.Value) -> None:
-        """Add sums to the totals of every outer output that ``outputs`` has a bit for."""
+    def _deliver(
+        self, step: Record, served: int, sums: list[ir.Value], outputs: ir.Value, totals: ir.Value
+    ) -> None:
+        """Keep sums, or add them to the totals of each outer output that ``outputs`` has a bit for.
+
+        ``totals`` are those of the first phase and the position that the product serves.
+        """
         e, b, shape = self.e, self.e.builder, self.shape
-        (position,) = step.outputs
         each = shape.channels * shape.weave * shape.vectors * self.lanes
-        with e.loop(0, shape.outputs) as outer:
-            bit = b.and_(b.lshr(outputs, outer.index), e.const(1))
-            with e.when(b.icmp_signed("!=", bit, e.const(0))):
-                here = e.at(totals, e.mul(outer.index, each), self.kind)
+        with b.if_else(b.icmp_signed("!=", step["kept"], e.const(0))) as (kept, added):
+            with kept:
                 for i, value in enumerate(sums):
-                    rest, v = divmod(i, shape.vectors)
-                    channel, number = divmod(rest, len(step.phases))
-                    line = channel * shape.weave + position * shape.phases + step.phases[number]
-                    at = (line * shape.vectors + v) * self.lanes
-                    e.store_vector(b.fadd(e.load_vector(here, at, self.kind), value), here, at)
+                    e.store_vector(value, self.kept, i * self.lanes)
+            with added:
+                sums = self._signed(step, sums)
+                with e.loop(0, shape.outputs) as outer:
+                    bit = b.and_(b.lshr(outputs, outer.index), e.const(1))
+                    with e.when(b.icmp_signed("!=", bit, e.const(0))):
+                        here = e.at(totals, e.mul(outer.index, each), self.kind)
+                        for i, value in enumerate(sums):
+                            channel, rest = divmod(i, served * shape.vectors)
+                            at = (channel * shape.weave * shape.vectors + rest) * self.lanes
+                            value = b.fadd(e.load_vector(here, at, self.kind), value)
+                            e.store_vector(value, here, at)
+
+    def _signed(self, step: Record, values: list[ir.Value]) -> list[ir.Value]:
+        """The values, or their negatives where the plane holds the form of the other sign."""
+        e, b = self.e, self.e.builder
+        bits = ir.IntType(64 if self.kind == ir.DoubleType() else 32)
+        sign = e.splat(step["sign"] if bits == I64 else b.trunc(step["sign"], bits))
+        return [b.bitcast(b.xor(b.bitcast(value, sign.type), sign), value.type) for value in values]
 
     # storing
 
@@ -322,10 +330,16 @@ class MinimalPositions(Frame):
     def _weave(self, sums: ir.Value, out: ir.Value) -> None:
         """The totals of a channel in the order of the output."""
         e, shape = self.e, self.shape
+        phases = range(len(shape.phases))
+        # totals lie in the order in which products serve the phases
+        places = [
+            position * len(phases) + shape.phases.index(phase)
+            for position in range(shape.together)
+            for phase in phases
+        ]
         for v in range(shape.vectors):
             vectors = [
-                e.load_vector(sums, (i * shape.vectors + v) * self.lanes, self.kind)
-                for i in range(shape.weave)
+                e.load_vector(sums, (i * shape.vectors + v) * self.lanes, self.kind) for i in places
             ]
             for part, value in enumerate(e.interleave(vectors)):
                 at = (v * shape.weave + part) * self.lanes
