@@ -90,18 +90,22 @@ class Squares:
         return True
 
     def _shape(self, lines: Sequence[Offsets] | Offsets) -> _Shape | None:
-        if len({line.shape[-1] for line in lines}) != 1 or not lines[0].size:
+        if isinstance(lines, np.ndarray):
+            table, terms = lines, np.ones(len(lines), np.int64)
+        elif len({line.shape[-1] for line in lines}) == 1:
+            tables = [line.reshape(-1, line.shape[-1]) for line in lines]
+            table, terms = np.concatenate(tables), np.array([len(part) for part in tables])
+        else:
             return None
-        tables = [line.reshape(-1, line.shape[-1]) for line in lines]
-        terms = np.array([len(table) for table in tables])
-        table = np.concatenate(tables)
-        rows = int((table[0] >= 0).sum())
+        rows = int(np.count_nonzero(table[:1] >= 0))
         if rows < LEAST_ROWS or (self.tap_count < LEAST_COLUMNS and not self.joined):
             return None
-        channels, taps = np.divmod(table[:, 0], self.out_channel)
-        expected = table[:, :1] + np.arange(rows) * self.out_channel
-        same = (channels == channels[0]).all() and (table[:, :rows] == expected).all()
-        if not same or (table[:, 0] < 0).any() or (table[:, rows:] >= 0).any():
+        first = table[:, :1]
+        channels, taps = np.divmod(first[:, 0], self.out_channel)
+        regular = (table[:, :rows] == first + np.arange(rows) * self.out_channel).all()
+        if not regular or first.min() < 0 or (channels != channels[0]).any():
+            return None
+        if rows < table.shape[1] and table[:, rows:].max() >= 0:
             return None
         order = np.sort(taps)
         summed = len(terms) < len(taps) or bool((order[1:] == order[:-1]).any())
