@@ -137,4 +137,4 @@ class Recipe:
 
 def tap_count(tiling: Tiling) -> int:
     """Taps of the kernel."""
-    return prod(axis.kernel_size for axis in tiling.problem.geometry.axes)
+    return prod(tiling.kernel_sizes)

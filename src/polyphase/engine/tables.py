@@ -255,9 +255,8 @@ class Tables(ABC):
 
 def tap_number(tiling: Tiling, d: Any, h: Any, w: Any) -> Any:
     """Index of a tap among all taps of the kernel."""
-    kernels = [1] * (3 - tiling.problem.rank)
-    kernels += [axis.kernel_size for axis in tiling.problem.geometry.axes]
-    return (d * kernels[1] + h) * kernels[2] + w
+    _, height, width = tiling.kernel_sizes
+    return (d * height + h) * width + w
 
 
 def _strides(shape: tuple[int, ...], channels_last: bool) -> Strides:

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from math import prod
 
 from polyphase.arithmetic.problem import Problem
@@ -71,6 +72,13 @@ class Tiling(ABC):
         # the rest of a core do more
         self.pace = target.fmas / 2
         self.budget = int(cache_bytes * TILE_SHARE) // self.compute_size
+
+    @cached_property
+    def kernel_sizes(self) -> tuple[int, int, int]:
+        """Taps along depth, height and width."""
+        sizes = [axis.kernel_size for axis in self.problem.geometry.axes]
+        depth, height, width = [1] * (3 - len(sizes)) + sizes
+        return depth, height, width
 
     @property
     def whole(self) -> Corner:
