@@ -105,11 +105,3 @@ def test_one_tap_a_phase_leaves_nothing_to_save():
         refusals = pp.plan(f"c64:64 i16x16 k2x2 s2x2 {layout}").refusals
         for method in MINIMAL:
             assert "share an input" in refusals[method.name]
-
-
-@pytest.mark.parametrize("line", ["conv c2:2 i9000 k3000", "conv c2:2 i99x99 k17x17 nhwc"])
-def test_planes_that_no_cache_holds_are_refused(line):
-    refusals = pp.plan(line).refusals
-    for method in MINIMAL:
-        assert method.name in refusals
-    assert any("stay in cache" in reason for reason in refusals.values())

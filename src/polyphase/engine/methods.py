@@ -31,8 +31,8 @@ from polyphase.engine.tiling import Tiling, lies_last
 from polyphase.engine.weights_tiling import WeightsTiling, reached
 
 FLOATS = ("f32", "f64", "bf16", "f16")
-# kernels count the positions of an axis in 32 bits
-LONGEST_AXIS = 2**31 - 1
+# kernels count the positions of an axis in 32 bits, and may look at some beyond its end
+LONGEST_AXIS = 2**31 - 2**16
 # beyond this many taps or phases the tables cost more than they save
 MOST_LISTED = 1 << 15
 MOST_CHANNELS = 1 << 24
@@ -63,7 +63,10 @@ def _refuse_any_kernel(problem: Problem, target: Target) -> str | None:
         return f"{target.name} has no instruction that converts f16"
     if problem.batch == 0 or min(problem.output_size) == 0:
         return "there is no output to compute"
-    longest = max(*problem.input_size, *problem.output_size)
+    # with its padding, an axis is as long as all steps of its outputs
+    steps = [axis.stride if problem.operator == "conv" else 1 for axis in problem.geometry.axes]
+    reads = [size * step for size, step in zip(problem.output_size, steps, strict=True) if size > 1]
+    longest = max(*problem.input_size, *problem.output_size, *reads)
     if longest > LONGEST_AXIS:
         return f"an axis of {longest} positions is longer than {LONGEST_AXIS}"
     taps = prod(axis.kernel_size for axis in problem.geometry.axes)
