@@ -28,6 +28,7 @@ from torch._C._autograd import _profiler_enabled
 from torch.autograd import Function, forward_ad
 from torch.nn import Parameter
 
+from polyphase.functional.tensors.native import is_dense_last
 from polyphase.functional.tensors.prepared import (
     Backward,
     prepared,
@@ -313,7 +314,7 @@ def _direct(operator: str, x: Tensor, w: Tensor, g: Tensor, s: Spatial) -> Backw
 
 def _without_gaps(g: Tensor, rank: int) -> Tensor:
     """A gradient that is read several times, copied once where it would be copied every time."""
-    if g.is_contiguous() or not plain(g) or g.movedim(-rank - 1, -1).is_contiguous():
+    if g.is_contiguous() or not plain(g) or is_dense_last(g, rank):
         return g
     return g.contiguous()
 

@@ -22,6 +22,8 @@ from polyphase.engine.sums import BiasOperation
 from polyphase.engine.weights import WeightOperation, weight_operation
 from polyphase.functional.tensors.kept import kept_panels
 
+Sizes = tuple[int, ...]
+
 _DEFINITIONS = {"conv_transpose": reference.conv_transpose, "conv": reference.conv}
 _FORMATS = {2: torch.channels_last, 3: torch.channels_last_3d}
 
@@ -32,12 +34,12 @@ class Native:
     def __init__(self, problem: Problem, dtype: torch.dtype, batched: bool) -> None:
         self._problem = problem
         self._result = _Result(problem.output_shape[not batched :], dtype)
-        self._layouts = Layouts(problem, batched)
+        x_shape = problem.input_shape[not batched :]
+        self._layouts = Layouts(problem.rank, x_shape, problem.weight_shape)
         # None where the reference computes
         self._operations: dict[bool, Operation | None] = {}
         small = self._result.bytes < memory.SMALLEST_KEPT
-        contiguous = small and self._layouts.told_apart and self._layouts.weights_told_apart
-        self._quick = self._operation(False) if contiguous else None
+        self._quick = self._operation(False) if small and self._layouts.told_apart else None
         self._empty = self._result.empty
 
     def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -102,9 +104,10 @@ class NativeWeights:
     def __init__(self, problem: Problem, dtype: torch.dtype, batched: bool) -> None:
         self._problem = problem
         self._result = _Result(problem.weight_shape, dtype)
-        self._layouts = Layouts(problem, batched)
         self._operations: dict[bool, WeightOperation | None] = {}
         self._wide_input = prod(problem.input_shape) > prod(problem.output_shape)
+        wide = problem.input_shape if self._wide_input else problem.output_shape
+        self._layouts = Layouts(problem.rank, wide[not batched :])
 
     def __call__(self, x: Tensor, y: Tensor) -> Tensor:
         """The gradient of the weights, from input ``x`` and output gradient ``y``."""
@@ -138,12 +141,12 @@ class NativeSums:
     """The gradient of the bias of a plain CPU tensor: the sum of every channel."""
 
     def __init__(
-        self, problem: Problem, dtype: torch.dtype, batched: bool, operations: list[BiasOperation]
+        self, rank: int, shape: Sizes, dtype: torch.dtype, operations: list[BiasOperation]
     ) -> None:
         """``operations`` are those of the two layouts of a problem with results like ``y``."""
         self._operations = operations
-        self._layouts = Layouts(problem, batched)
-        self._empty = partial(torch.empty, problem.out_channels, dtype=dtype, device="cpu")
+        self._layouts = Layouts(rank, shape)
+        self._empty = partial(torch.empty, shape[-rank - 1], dtype=dtype, device="cpu")
 
     def __call__(self, y: Tensor) -> Tensor:
         """The sums over images and positions."""
@@ -155,26 +158,24 @@ class NativeSums:
 
 
 class Layouts:
-    """Which memory layout a call is computed in."""
+    """Which memory layout a call is computed in, from the shapes of a tensor and the weights."""
 
-    def __init__(self, problem: Problem, batched: bool) -> None:
-        self._rank = problem.rank
-        self._batched = batched
-        # where sizes of 1 make both layouts the same memory, PyTorch goes by the strides
-        self.told_apart = problem.in_channels > 1 and max(problem.input_size) > 1
-        _, channels, *taps = problem.weight_shape
-        self.weights_told_apart = channels > 1 and max(taps) > 1
+    def __init__(self, rank: int, shape: Sizes, weight_shape: Sizes | None = None) -> None:
+        self._rank = rank
+        self._batched = len(shape) == rank + 2
+        self._tensor = _Format(rank, shape)
+        # PyTorch has no such format for weights of one axis
+        self._weight = _Format(rank, weight_shape) if weight_shape and rank > 1 else None
+        # where both layouts are the same memory, being contiguous tells them apart no more
+        self.told_apart = self._tensor.told_apart and (not self._weight or self._weight.told_apart)
 
     def is_last(self, x: Tensor, weight: Tensor | None = None) -> bool:
         """Whether the result for ``x`` and ``weight`` is channels-last."""
         if not self._batched:
             return False
-        if self._rank == 1:
-            # PyTorch has no such format: only where channels would have to be copied apart
-            return not x.is_contiguous() and strides_are_last(x.shape, x.stride())
-        if _is_last(x, self.told_apart):
+        if self._tensor.is_last(x):
             return True
-        return weight is not None and _is_last(weight, self.weights_told_apart)
+        return weight is not None and self._weight is not None and self._weight.is_last(weight)
 
     def placed(self, x: Tensor, last: bool) -> Tensor:
         """``x`` in that layout."""
@@ -182,15 +183,29 @@ class Layouts:
             return x.contiguous()
         if self._rank > 1:
             return x.contiguous(memory_format=_FORMATS[self._rank])
-        if x.transpose(1, 2).is_contiguous():
+        if is_dense_last(x, 1):
             return x
         return torch.empty_strided(x.shape, strides(x.shape, last), dtype=x.dtype).copy_(x)
 
 
-def _is_last(tensor: Tensor, told_apart: bool) -> bool:
-    if told_apart and tensor.is_contiguous():
-        return False
-    return strides_are_last(tensor.shape, tensor.stride())
+class _Format:
+    """Whether a tensor of a shape is channels-last."""
+
+    def __init__(self, rank: int, shape: Sizes) -> None:
+        channels, *sizes = shape[-rank - 1 :]
+        # where sizes of 1 make both layouts the same memory, PyTorch goes by the strides; for one
+        # axis it has no such format, and only that counts which would have to be copied
+        self.told_apart = (channels > 1 and max(sizes) > 1) or rank == 1
+        self._dense = strides(shape, last=True)
+
+    def is_last(self, tensor: Tensor) -> bool:
+        """By PyTorch's rule."""
+        if self.told_apart:
+            if tensor.is_contiguous():
+                return False
+            if tensor.stride() == self._dense:
+                return True
+        return strides_are_last(tensor.shape, tensor.stride())
 
 
 class _Result:
@@ -225,6 +240,13 @@ def as_array(tensor: Tensor) -> Any:
     """A tensor's values for NumPy, which has no bfloat16: its sums are those of float32."""
     wide = tensor.float() if tensor.dtype is torch.bfloat16 else tensor
     return wide.detach().numpy()
+
+
+def is_dense_last(tensor: Tensor, rank: int) -> bool:
+    """Whether a tensor is channels-last without gaps."""
+    if rank > 1 and tensor.dim() == rank + 2:
+        return tensor.is_contiguous(memory_format=_FORMATS[rank])
+    return tensor.movedim(-rank - 1, -1).is_contiguous()
 
 
 def strides_are_last(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:

@@ -22,7 +22,8 @@ class ComplexNative:
     def __init__(self, problem: Problem, batched: bool) -> None:
         self._problem = problem
         self._shape = problem.output_shape[not batched :]
-        self._layouts = Layouts(problem, batched)
+        x_shape = problem.input_shape[not batched :]
+        self._layouts = Layouts(problem.rank, x_shape, problem.weight_shape)
         self._native = Native(_wide(problem), PARTS[problem.dtype][1], batched=True)
 
     def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

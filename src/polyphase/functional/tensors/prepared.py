@@ -121,7 +121,7 @@ def prepared_sums(rank: int, shape: Sizes, dtype: torch.dtype) -> Callable[[Tens
     found = [bias_operation(replace(problem, layout=layout)) for layout in LAYOUTS[rank]]
     operations = [operation for operation in found if operation]
     if operations:
-        return NativeSums(problem, dtype, batched, operations)
+        return NativeSums(rank, shape, dtype, operations)
     # half precision on a machine without it
     return lambda y: y.sum([axis for axis in range(len(shape)) if axis != batched])
 
