@@ -146,8 +146,9 @@ class ChannelsTiling(Tiling):
         Positions a power of two apart would push each other out of the first-level cache.
         """
         elements = self.problem.in_channels if self.lanewise else depth
-        apart = elements * self.axes[2].in_step * self.compute_size
-        return elements + self.lanes if self.in_last and apart % 2048 == 0 else elements
+        apart = self.axes[2].in_step * self.compute_size
+        spares = (0, self.lanes, 1) if self.in_last else (0,)
+        return next((n for n in (elements + s for s in spares) if n * apart % 2048), elements)
 
     @cached_property
     def kernel_shape(self) -> kernel.Shape:
