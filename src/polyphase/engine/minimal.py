@@ -65,7 +65,7 @@ class MinimalTiling(Tiling):
             axis.in_step * count for axis, count in zip(self.axes, together, strict=True)
         )
 
-    @property
+    @cached_property
     def whole(self) -> Corner:
         """Images, depth, height and width of the output in cells."""
         depth, height, width = (

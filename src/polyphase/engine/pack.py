@@ -70,34 +70,51 @@ class Recipe:
         cin, cout = tiling.in_channels, tiling.out_channels
         self._entries: list[Offsets] = []
         self._length = 0
-        places: dict[tuple[int, int], list[tuple[int, int, int, int]]] = {}
-        runs = []
+        found: dict[tuple[int, int], Table] = {}
+        places: list[tuple[int, int]] = []
+        tables: list[Table] = []
         blocks = [(first, min(depth, cin - first)) for first in range(0, cin, depth)]
         apart = self.strides.in_channel, self.strides.out_channel
         self.squares = Squares(*apart, tap_count(tiling), tiling.lanes)
         worth = self.elements >= LEAST_SQUARES
         for panel in panels:
             key = id(panel.biases), id(panel.taps)
-            heads = len(panel.biases)
-            taken = worth and self.squares.take(panel.target + heads, panel.channel, panel.taps)
-            if key not in places:
-                lines = [] if taken else panel.taps
-                places[key] = [self._place(line) for line in (panel.biases, *lines)]
-            of_bias, *of_taps = places[key]
-            here = panel.channel * self.strides.out_channel
-            for group in range(self.groups):
-                target = group * size + panel.target
-                runs.append((target, group * cout + panel.channel, *of_bias, 1, 1))
-                target += heads
-                for first, count in blocks:
-                    base = group * self.strides.group + first * self.strides.in_channel + here
-                    for place in of_taps:
-                        runs.append((target, base, *place, count, 0))
-                        target += place[1] * count
+            start = panel.target + len(panel.biases)
+            taken = worth and self.squares.take(start, panel.channel, panel.taps)
+            if key not in found:
+                found[key] = self._runs(panel.biases, [] if taken else panel.taps, blocks)
+            tables.append(found[key])
+            places.append((panel.target, panel.channel))
         groups = range(self.groups)
         self.squares.finish(blocks, [(g * size, g * self.strides.group) for g in groups])
-        self.runs: Table = np.array(runs, np.int64).reshape(-1, len(gather.RUN))
+        # the runs of every panel, moved to where it lies, and the same again for each group
+        runs = np.concatenate(tables)
+        target, channel = np.repeat(places, [len(table) for table in tables], axis=0).T
+        of_bias = runs[:, gather.RUN.index("from_bias")] == 1
+        runs[:, 0] += target
+        runs[:, 1] += np.where(of_bias, channel, channel * self.strides.out_channel)
+        every = np.repeat(runs[None], self.groups, axis=0)
+        group = np.arange(self.groups)[:, None]
+        every[:, :, 0] += group * size
+        every[:, :, 1] += group * np.where(of_bias, cout, self.strides.group)
+        self.runs: Table = every.reshape(-1, len(gather.RUN))
         self.entries: Table = np.concatenate([*self._entries, np.zeros(1, np.int64)])
+
+    def _runs(
+        self,
+        biases: Offsets,
+        lines: Sequence[Offsets] | Offsets,
+        blocks: Sequence[tuple[int, int]],
+    ) -> Table:
+        """The runs of a panel at the head of all panels, whose first output channel is 0."""
+        of_bias, *of_taps = [self._place(line) for line in (biases, *lines)]
+        runs = [(0, 0, *of_bias, 1, 1)]
+        target = len(biases)
+        for first, count in blocks:
+            for place in of_taps:
+                runs.append((target, first * self.strides.in_channel, *place, count, 0))
+                target += place[1] * count
+        return np.array(runs, np.int64)
 
     def _place(self, line: Offsets) -> tuple[int, int, int, int]:
         """Append a line of entries; where it begins, how many they are, of how many terms.

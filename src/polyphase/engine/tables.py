@@ -98,16 +98,17 @@ class Tables(ABC):
         place_strides = self.position_strides
         lines: list[tuple[int, ...]] = []
         classes: list[tuple[int, int]] = []
-        bases: dict[object, int] = {}
+        # where the columns of a box begin, how it is packed, from where: alike in all images
+        spots: dict[object, tuple[int, object, int]] = {}
         sections = [(section, list(self._chunks(section))) for section in self.sections]
         for number, (origin, size) in enumerate(tiling.boxes(self.box)):
             spot = (origin[1:], size)
-            if spot not in bases:
-                bases[spot] = len(classes)
+            if spot not in spots:
+                spots[spot] = (len(classes), *self.packing_of(origin, size))
                 classes += self.class_spans(origin, size)
+            base, key, start = spots[spot]
             first = self.line_start(origin[3])
             place = sum(o * s for o, s in zip(origin, place_strides, strict=True))
-            key, start = self.packing_of(origin, size)
             for part, (section, chunks) in enumerate(sections):
                 rows = self.known("pack_rows", (part, key))
                 if rows is None:
@@ -123,7 +124,7 @@ class Tables(ABC):
                             *rows,
                             -first,
                             tiling.axes[2].input_size - first,
-                            bases[spot],
+                            base,
                             *chunk,
                         )
                         for chunk in chunks

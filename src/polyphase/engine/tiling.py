@@ -80,7 +80,7 @@ class Tiling(ABC):
         depth, height, width = [1] * (3 - len(sizes)) + sizes
         return depth, height, width
 
-    @property
+    @cached_property
     def whole(self) -> Corner:
         """Images, depth, height and width positions of the entire output."""
         depth, height, width = (axis.positions for axis in self.axes)
