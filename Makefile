@@ -24,6 +24,7 @@ demo: $(READY)
 
 test: lint
 	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --quiet tests/interop_oracles/test_onnxruntime.py
 
 check: lint
 	$(BIN)/python -m pytest -m 'not slow'
