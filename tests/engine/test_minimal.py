@@ -73,6 +73,47 @@ def test_two_taps_take_three_products_for_two_outputs(first, step, pairs):
             assert set(product.form.offsets) <= reads
 
 
+# phases of one tap and of two, as many as a group has or not, in every order; no tap at all
+UNEVEN = """
+n2 c3:5 i23 k5 s3 p1
+n2 c3:5 i23 k7 s4
+c2:3 i5x19 k4x10 s2x6 p1x2
+c2:3 i21 k9 s6 d2
+c3:4 g1 i6x17 k6x5 s3x3 p2x1
+c4:6 g2 i3x5x11 k2x4x5 s2x2x3
+conv c2:3 i9x40 k2x7 s1x2 p0x3
+""".strip().splitlines()
+
+
+def assert_exact(problem, target, method):
+    x, w, b = kernels.operands(problem)
+    result = kernels.compute(kernels.operation(problem, target, method), x, w, b)
+    expected = getattr(reference, problem.operator)(x, w, b, problem.geometry, problem.groups)
+    np.testing.assert_array_equal(result, expected)
+
+
+@pytest.mark.parametrize("line", UNEVEN)
+def test_phases_of_unequal_taps(line):
+    for layout in LAYOUTS[Problem.parse(line).rank]:
+        problem = Problem.parse(f"{line} {layout}")
+        ways = [way for way in kernels.ways(problem) if way[1] in MINIMAL]
+        assert ways
+        for target, method in ways:
+            assert_exact(problem, target, method)
+
+
+@pytest.mark.parametrize("layout", ["nchw", "nhwc"])
+@pytest.mark.parametrize("dtype", ["f32", "f64"])
+def test_sums_rest_between_blocks_of_channels(layout, dtype, monkeypatch):
+    monkeypatch.setattr(plan, "cache_bytes", lambda: 1 << 15)
+    problem = Problem.parse(f"n2 c150:20 i7x9 k4x4 s2x2 p1x1 {dtype} {layout}")
+    target = kernels.TARGETS[0]
+    assert operation(problem).tables.depth < problem.in_channels
+    for method in MINIMAL:
+        if method.refuse(problem, target) is None:
+            assert_exact(problem, target, method)
+
+
 @pytest.mark.parametrize("problem", list(problems()), ids=str)
 @pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
 def test_what_meets_nothing_infinite_stays_as_it_is(problem, value):

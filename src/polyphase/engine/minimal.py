@@ -5,7 +5,7 @@ four (see ``filtering``); so a cell is one position of an axis, or two.
 """
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
@@ -96,6 +96,20 @@ class MinimalTiling(Tiling):
     def cell_text(self) -> str:
         """The positions of a cell, for people."""
         return "x".join(map(str, self.together[3 - self.problem.rank :]))
+
+    @property
+    def depths(self) -> Iterator[int]:
+        """Numbers of input channels that may be packed at a time, from all of them down."""
+        depth = self.in_channels
+        yield depth
+        while depth > LEAST_DEPTH:
+            depth = -(-depth // 2)
+            yield depth
+
+    def fits(self, box: Corner, depth: int) -> bool:
+        """Whether the packed input of a box stays in cache, as far as fewer channels would help."""
+        cells = self.packing(box, False).channel
+        return depth <= LEAST_DEPTH or cells * self.cell_elements(depth) <= self.budget
 
     @cached_property
     def work(self) -> list[Work]:

@@ -13,7 +13,6 @@ from polyphase.engine.minimal import (
     ADD_CYCLES,
     COLUMN_CYCLES,
     FAR_LINE_CYCLES,
-    LEAST_DEPTH,
     LESS_CYCLES,
     MOST_TOTALS,
     PRODUCT_CYCLES,
@@ -125,12 +124,10 @@ class MinimalChannelsTiling(MinimalTiling):
             most = (self.target.registers - 1) // vectors - 1
             most = max(1, min(most, MOST_TOTALS // (self.outputs * vectors)))
             for positions in sorted({max(1, 3 * most // 4), max(1, most - 1), most}):
-                depth = self.in_channels
-                while True:
-                    yield self._choice(positions, vectors, depth)
-                    if depth <= LEAST_DEPTH:
-                        break
-                    depth = -(-depth // 2)
+                for depth in self.depths:
+                    choice = self._choice(positions, vectors, depth)
+                    if self.fits(choice.box, depth):
+                        yield choice
 
     def _choice(self, positions: int, vectors: int, depth: int) -> Choice:
         share = prod(self.whole) * self.groups * self.row_tiles // tasks()

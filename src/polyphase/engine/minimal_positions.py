@@ -14,7 +14,6 @@ from polyphase.engine.minimal import (
     ADD_CYCLES,
     COLUMN_CYCLES,
     FAR_LINE_CYCLES,
-    LEAST_DEPTH,
     LESS_CYCLES,
     MOST_TOTALS,
     PRODUCT_CYCLES,
@@ -171,12 +170,10 @@ class MinimalPositionsTiling(MinimalTiling):
             totals *= self.axes[2].out_step * self.together[2]
             if totals > MOST_TOTALS and channels > 1:
                 channels = max(1, channels * MOST_TOTALS // totals)
-            depth = self.in_channels
-            while True:
-                yield self._choice(channels, vectors, depth)
-                if depth <= LEAST_DEPTH:
-                    break
-                depth = -(-depth // 2)
+            for depth in self.depths:
+                choice = self._choice(channels, vectors, depth)
+                if self.fits(choice.box, depth):
+                    yield choice
 
     def _choice(self, channels: int, vectors: int, depth: int) -> Choice:
         share = prod(self.whole) * self.groups * self.row_tiles // tasks()

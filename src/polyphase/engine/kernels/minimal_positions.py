@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from llvmlite import ir
 
 from polyphase.engine.emit import I64
-from polyphase.engine.kernels.driver import Frame, Record
+from polyphase.engine.kernels.driver import CLASS, Frame, Record
 from polyphase.engine.kernels.positions import SEGMENT
 from polyphase.engine.target import Target
 
@@ -187,9 +187,7 @@ class MinimalPositions(Frame):
         totals = e.at(tile, c["tile_size"], self.kind)
         with e.loop(task["row_start"], task["row_stop"], carried=[totals]) as rows:
             row = self.record(c["rows"], rows.index, ROW)
-            span = self.record(
-                c["classes"], e.add(task["class_base"], row["class"]), ("start", "stop")
-            )
+            span = self.record(c["classes"], e.add(task["class_base"], row["class"]), CLASS)
             panel = e.at(panels, row["weights"], self.kind)
             taps = e.builder.sub(row["tap_stop"], row["tap_start"])
             skipped = e.mul(e.mul(first, taps), shape.step_weights)
@@ -254,14 +252,12 @@ class MinimalPositions(Frame):
         """
         e, shape = self.e, self.shape
         width = shape.channels * served
-        total = width * shape.vectors
+        places = range(0, width * shape.vectors * self.lanes, self.lanes)
         zero = ir.Constant(ir.VectorType(self.kind, self.lanes), None)
         sums = e.either(
             e.builder.icmp_signed("!=", step["begun"], e.const(0)),
-            lambda: self._signed(
-                step, [e.load_vector(self.kept, i * self.lanes, self.kind) for i in range(total)]
-            ),
-            lambda: [zero] * total,
+            lambda: self._signed(step, [e.load_vector(self.kept, i, self.kind) for i in places]),
+            lambda: [zero] * len(places),
         )
         with e.loop(0, count, carried=[weights, plane, *sums]) as channels:
             a, x, *sums = channels.values
