@@ -82,7 +82,6 @@ class MinimalPositionsTables(MinimalTables):
     def _steps(self) -> Table:
         """The products of the last axis, in the order in which their weights lie."""
         tiling, shape = self.tiling, self.shape
-        sign = -(1 << 63) if tiling.problem.dtype == "f64" else 1 << 31
         steps: list[tuple[int, ...]] = []
         weights, first = 0, 0
         for group in tiling.served:
@@ -92,9 +91,8 @@ class MinimalPositionsTables(MinimalTables):
                 kept = len(one.outputs) > 1
                 place = one.outputs[0] * len(shape.phases) + first
                 total = place * shape.vectors * tiling.lanes
-                steps.append(
-                    (plane * self.plane_size, weights, total, kept, begun > 0, sign * negative)
-                )
+                sign = -1 if negative else 1
+                steps.append((plane * self.plane_size, weights, total, kept, begun > 0, sign))
                 # what serves both positions begins the next two
                 begun = 2 if kept else begun - 1
                 weights += shape.channels * len(group.phases)

@@ -27,7 +27,7 @@ ROW = "weights y tap_start tap_stop class valid".split()
 TAP = "tile outputs".split()
 # a product of the last axis: tile elements to its plane, weights of a channel in those before, and
 # elements to its totals; what serves two positions is ``kept``, and the next two are ``begun`` with
-# it; ``sign`` is the sign bit where the plane holds the form of the other sign
+# it; ``sign`` is -1 where the plane holds the form of the other sign, or 1
 STEP = "plane weights total kept begun sign".split()
 # and for each combination of outer outputs where it goes, whether it is whole, its segments if not
 COLUMN = ["tile"]
@@ -254,9 +254,10 @@ class MinimalPositions(Frame):
         width = shape.channels * served
         places = range(0, width * shape.vectors * self.lanes, self.lanes)
         zero = ir.Constant(ir.VectorType(self.kind, self.lanes), None)
+        sign = self._sign(step)
         sums = e.either(
             e.builder.icmp_signed("!=", step["begun"], e.const(0)),
-            lambda: self._signed(step, [e.load_vector(self.kept, i, self.kind) for i in places]),
+            lambda: [e.builder.fmul(e.load_vector(self.kept, i, self.kind), sign) for i in places],
             lambda: [zero] * len(places),
         )
         with e.loop(0, count, carried=[weights, plane, *sums]) as channels:
@@ -286,7 +287,7 @@ class MinimalPositions(Frame):
                 for i, value in enumerate(sums):
                     e.store_vector(value, self.kept, i * self.lanes)
             with added:
-                sums = self._signed(step, sums)
+                sign = self._sign(step)
                 with e.loop(0, shape.outputs) as outer:
                     bit = b.and_(b.lshr(outputs, outer.index), e.const(1))
                     with e.when(b.icmp_signed("!=", bit, e.const(0))):
@@ -294,15 +295,12 @@ class MinimalPositions(Frame):
                         for i, value in enumerate(sums):
                             channel, rest = divmod(i, served * shape.vectors)
                             at = (channel * shape.weave * shape.vectors + rest) * self.lanes
-                            value = b.fadd(e.load_vector(here, at, self.kind), value)
-                            e.store_vector(value, here, at)
+                            before = e.load_vector(here, at, self.kind)
+                            e.store_vector(e.fma(value, sign, before), here, at)
 
-    def _signed(self, step: Record, values: list[ir.Value]) -> list[ir.Value]:
-        """The values, or their negatives where the plane holds the form of the other sign."""
-        e, b = self.e, self.e.builder
-        bits = ir.IntType(64 if self.kind == ir.DoubleType() else 32)
-        sign = e.splat(step["sign"] if bits == I64 else b.trunc(step["sign"], bits))
-        return [b.bitcast(b.xor(b.bitcast(value, sign.type), sign), value.type) for value in values]
+    def _sign(self, step: Record) -> ir.Value:
+        """The sign of a product in every lane: multiplying by it is exact."""
+        return self.e.splat(self.e.builder.sitofp(step["sign"], self.kind))
 
     # storing
 
