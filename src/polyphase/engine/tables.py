@@ -50,6 +50,7 @@ class Tables(ABC):
         self.y_strides = _strides(problem.output_shape, tiling.out_last)
         self._stretches: dict[Any, tuple[int, int]] = {}
         self._lists: dict[str, list[Table]] = {"pack_rows": [], "columns": []}
+        self._lengths: dict[str, int] = {}
         self.classes = np.zeros((0, 2), np.int64)
 
     @property
@@ -74,9 +75,9 @@ class Tables(ABC):
 
     def append(self, name: str, key: object, table: Table) -> tuple[int, int]:
         """Add a stretch of lines to a table; ``key`` finds it again."""
-        tables = self._lists.setdefault(name, [])
-        start = sum(len(t) for t in tables)
-        tables.append(table)
+        start = self._lengths.get(name, 0)
+        self._lengths[name] = start + len(table)
+        self._lists.setdefault(name, []).append(table)
         self._stretches[name, key] = (start, start + len(table))
         return start, start + len(table)
 
