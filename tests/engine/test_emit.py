@@ -232,6 +232,34 @@ def test_splat(machine):
     assert (out == 2.5).all()
 
 
+@pytest.mark.parametrize("count", [0, 1, 5])
+def test_taken__and_take(machine, count):
+    counter, out = integers(0), np.full(6, -1, np.int64)
+
+    def build(e, counter, out):
+        with e.taken(counter, e.const(count)) as index:
+            e.store(e.mul(index, 10), out, index)
+        e.store(e.take(counter), out, 5)
+
+    machine(build, counter, out)
+    # one number more than there are tells that none is left
+    assert out.tolist() == [*(10 * i for i in range(count)), *[-1] * (5 - count), count + 1]
+    assert counter[0] == count + 2
+
+
+def test_record(machine):
+    table, out = integers(1, 2, 3, 4, 5, 6), np.zeros(2, np.int64)
+
+    def build(e, table, out):
+        line = e.record(table, e.const(1), ("a", "b", "c"))
+        assert list(line) == ["a", "b", "c"]
+        e.store(line["c"], out)
+        e.store(line["a"], out, 1)
+
+    machine(build, table, out)
+    assert out.tolist() == [6, 4]
+
+
 def test_first_lanes(machine):
     lanes = machine.lanes
     values, out = np.arange(lanes, dtype=np.float32), np.full(2 * lanes, -1, np.float32)

@@ -66,7 +66,7 @@ class ChannelsTiling(Tiling):
         )
         if self.lanewise:
             self.groups, self.out_channels = 1, problem.out_channels
-        self.choice = min(self._choices(), key=lambda choice: choice.cycles)
+        self.choice: Choice = min(self._choices(), key=lambda choice: choice.cycles)
 
     @cached_property
     def scattered(self) -> bool:
@@ -124,16 +124,6 @@ class ChannelsTiling(Tiling):
     def stretch_count(self) -> int:
         """Number of stretches."""
         return len(self.kinds) * len(self.channel_sets)
-
-    @property
-    def cycles(self) -> float:
-        """Estimated cycles of one core for the whole problem."""
-        return self.choice.cycles
-
-    @property
-    def kernel_name(self) -> str:
-        """Name of the kernel: type, method, tile, target."""
-        return self.kernel_shape.name(self.target)
 
     @property
     def pixel(self) -> int:

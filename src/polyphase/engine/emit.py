@@ -22,6 +22,10 @@ STORAGE: dict[str, ir.Type] = {
 }
 
 
+# a line of a table
+Record = dict[str, ir.Value]
+
+
 class Loop:
     """State of a loop under construction: its index, the carried values, and what comes out."""
 
@@ -124,6 +128,26 @@ class Emitter:
         with self.builder.if_then(condition):
             yield
 
+    @contextmanager
+    def taken(self, counter: ir.Value, count: ir.Value) -> Iterator[ir.Value]:
+        """``for index in range(count)``, shared with all threads that use the same counter.
+
+        Each takes the next number from it until none is left; it must begin with 0.
+        """
+        head, body, end = (self.builder.append_basic_block(f"taken.{n}") for n in ("", "do", "end"))
+        self.builder.branch(head)
+        self.builder.position_at_end(head)
+        index = self.take(counter)
+        self.builder.cbranch(self.builder.icmp_signed("<", index, count), body, end)
+        self.builder.position_at_end(body)
+        yield index
+        self.builder.branch(head)
+        self.builder.position_at_end(end)
+
+    def take(self, counter: ir.Value) -> ir.Value:
+        """``*counter``, which is one more for the next thread that asks."""
+        return self.builder.atomic_rmw("add", counter, self.const(1), "monotonic")
+
     def either(
         self,
         condition: ir.Value,
@@ -169,6 +193,11 @@ class Emitter:
         """``pointer[offset] = value``."""
         kind = value.type.element if isinstance(value.type, ir.VectorType) else value.type
         self.builder.store(value, self.at(pointer, offset, kind), align=_bytes(kind))
+
+    def record(self, table: ir.Value, index: ir.Value, fields: Sequence[str]) -> Record:
+        """Line ``index`` of a table of integers, by the names of its fields."""
+        base = self.mul(index, len(fields))
+        return {name: self.load(table, self.add(base, i), I64) for i, name in enumerate(fields)}
 
     def load_vector(
         self, pointer: ir.Value, offset: ir.Value | int, kind: ir.Type, mask: ir.Value | None = None

@@ -52,17 +52,7 @@ class MinimalPositionsTiling(MinimalTiling):
         self, problem: Problem, target: Target, cache_bytes: int, together: Together
     ) -> None:
         super().__init__(problem, target, cache_bytes, together)
-        self.choice = min(self._choices(), key=lambda choice: choice.cycles)
-
-    @property
-    def cycles(self) -> float:
-        """Estimated cycles of one core for the whole problem."""
-        return self.choice.cycles
-
-    @property
-    def kernel_name(self) -> str:
-        """Name of the kernel: type, method, tile, target."""
-        return self.kernel_shape.name(self.target)
+        self.choice: Choice = min(self._choices(), key=lambda choice: choice.cycles)
 
     def describe(self) -> str:
         """Register tile, box and channels packed at a time, for people."""

@@ -55,17 +55,7 @@ class PositionsTiling(Tiling):
         # elements of the innermost output axis that belong to one phase
         self.per_phase = self.out_channels if self.out_last else 1
         self.weave = self.axes[2].out_step * self.per_phase
-        self.choice = min(self._choices(), key=lambda choice: choice.cycles)
-
-    @property
-    def cycles(self) -> float:
-        """Estimated cycles of one core for the whole problem."""
-        return self.choice.cycles
-
-    @property
-    def kernel_name(self) -> str:
-        """Name of the kernel: type, method, tile, target."""
-        return self.kernel_shape.name(self.target)
+        self.choice: Choice = min(self._choices(), key=lambda choice: choice.cycles)
 
     @cached_property
     def kernel_shape(self) -> kernel.Shape:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
+from typing import Protocol
 
 from polyphase.arithmetic.problem import Problem
 from polyphase.engine.cover import Grid
@@ -53,8 +54,25 @@ class Packing:
     channel: int
 
 
+class Costed(Protocol):
+    """A choice of a method, with its estimated cycles."""
+
+    @property
+    def cycles(self) -> float:
+        """Estimated cycles of one core for the whole problem."""
+
+
+class Named(Protocol):
+    """What machine code depends on."""
+
+    def name(self, target: Target) -> str:
+        """Name of the kernel: type, method, tile, target."""
+
+
 class Tiling(ABC):
     """Decisions about one problem on one target."""
+
+    choice: Costed
 
     def __init__(self, problem: Problem, target: Target, cache_bytes: int) -> None:
         self.problem = problem
@@ -88,13 +106,18 @@ class Tiling(ABC):
 
     @property
     @abstractmethod
-    def cycles(self) -> float:
-        """Estimated cycles of one core for the whole problem."""
+    def kernel_shape(self) -> Named:
+        """What the machine code of the choice depends on."""
 
     @property
-    @abstractmethod
+    def cycles(self) -> float:
+        """Estimated cycles of one core for the whole problem."""
+        return self.choice.cycles
+
+    @property
     def kernel_name(self) -> str:
         """Name of the kernel: type, method, tile, target."""
+        return self.kernel_shape.name(self.target)
 
     @abstractmethod
     def describe(self) -> str:

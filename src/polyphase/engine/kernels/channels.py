@@ -13,8 +13,8 @@ from itertools import product
 
 from llvmlite import ir
 
-from polyphase.engine.emit import I32, I64
-from polyphase.engine.kernels.driver import PACK_ROW, Driver, Record
+from polyphase.engine.emit import I32, I64, Record
+from polyphase.engine.kernels.driver import PACK_ROW, Driver
 from polyphase.engine.target import Target
 
 ROW = "weights y tap_start tap_stop class first".split()
@@ -105,7 +105,7 @@ class Channels(Driver):
     def _pack_rows(self, task: Record, x: ir.Value, tile: ir.Value, count: ir.Value) -> None:
         e, c = self.e, self.context
         with e.loop(task["pack_start"], task["pack_stop"]) as rows:
-            row = self.record(c["pack_rows"], rows.index, PACK_ROW)
+            row = self.e.record(c["pack_rows"], rows.index, PACK_ROW)
             line = self.packed_line(task, x, row)
             out = e.at(tile, row["target"], self.kind)
             if self.shape.channels_last:
@@ -216,7 +216,7 @@ class Channels(Driver):
     ) -> None:
         """The elements of one position."""
         e, c = self.e, self.context
-        place = self.record(c["places"], e.add(column["places"], i), PLACE)
+        place = self.e.record(c["places"], e.add(column["places"], i), PLACE)
         left = e.builder.sub(place["limit"], row["first"])
         out = e.at(y, place["y"], self.storage)
         whole = e.builder.icmp_signed(">=", left, e.const(len(values) * self.lanes))

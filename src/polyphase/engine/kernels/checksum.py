@@ -47,20 +47,13 @@ class _Checksum:
     def build(self) -> str:
         """IR text of the kernel: chunks are taken until none is left."""
         e, c, b = self.e, self.c, self.e.builder
-        head, body, end = (b.append_basic_block(name) for name in ("chunk", "do", "done"))
-        b.branch(head)
-        b.position_at_end(head)
         counter = e.at(e.arguments["context"], CONTEXT.index("next"), I64)
-        index = b.atomic_rmw("add", counter, e.const(1), "monotonic")
-        b.cbranch(b.icmp_signed("<", index, c["chunk_count"]), body, end)
-        b.position_at_end(body)
-        first = b.mul(index, c["chunk"])
-        left = b.sub(c["size"], first)
-        count = b.select(b.icmp_signed("<", left, c["chunk"]), left, c["chunk"])
-        digest = e.at(c["digest"], e.mul(index, self.digest_words), I64)
-        self._chunk(e.at(c["data"], first, I8), count, digest)
-        b.branch(head)
-        b.position_at_end(end)
+        with e.taken(counter, c["chunk_count"]) as index:
+            first = b.mul(index, c["chunk"])
+            left = b.sub(c["size"], first)
+            count = b.select(b.icmp_signed("<", left, c["chunk"]), left, c["chunk"])
+            digest = e.at(c["digest"], e.mul(index, self.digest_words), I64)
+            self._chunk(e.at(c["data"], first, I8), count, digest)
         e.finish()
         return str(e.module)
 

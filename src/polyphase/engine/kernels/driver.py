@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from llvmlite import ir
 
-from polyphase.engine.emit import I8, I64, POINTER, STORAGE, Emitter
+from polyphase.engine.emit import I8, I64, POINTER, STORAGE, Emitter, Record
 
 # slots of the context, an array of 64-bit integers; the tables are arrays of such integers too
 CONTEXT = (
@@ -39,8 +39,6 @@ OUTSIDE = -(1 << 62)
 LONGEST_CHAIN = 256
 # channels after which the length of the chain is looked at
 PIECE = 128
-
-Record = dict[str, ir.Value]
 
 
 class Frame(ABC):
@@ -81,45 +79,27 @@ class Frame(ABC):
     def build(self) -> str:
         """IR text of the kernel."""
         e, c = self.e, self.context
-        tile = e.at(c["scratch"], e.mul(self.take("ticket"), c["scratch_size"]), I8)
+        tile = e.at(c["scratch"], e.mul(e.take(self._counter("ticket")), c["scratch_size"]), I8)
         packed = e.slot(I64)
         e.builder.store(e.const(-1), packed)
-        following = e.slot(I64)
-        e.builder.store(self.take("next"), following)
-        head = e.builder.append_basic_block("task")
-        body = e.builder.append_basic_block("task.body")
-        end = e.builder.append_basic_block("task.end")
-        e.builder.branch(head)
-        e.builder.position_at_end(head)
-        index = e.builder.load(following, typ=I64)
-        e.builder.cbranch(e.builder.icmp_signed("<", index, c["task_count"]), body, end)
-        e.builder.position_at_end(body)
-        task = self.record(c["tasks"], index, TASK)
-        with e.loop(0, c["channels"], c["depth"]) as blocks:
-            left = e.builder.sub(c["channels"], blocks.index)
-            last = e.builder.icmp_signed("<=", left, c["depth"])
-            count = e.builder.select(last, left, c["depth"])
-            # a box that one block holds stays packed for the next task
-            key = e.add(e.mul(task["box"], c["channels"]), blocks.index)
-            with e.when(e.builder.icmp_signed("!=", key, e.builder.load(packed, typ=I64))):
-                self.pack(task, tile, blocks.index, count)
-                e.builder.store(key, packed)
-            self.block(task, tile, blocks.index, count, last)
-        e.builder.store(self.take("next"), following)
-        e.builder.branch(head)
-        e.builder.position_at_end(end)
+        with e.taken(self._counter("next"), c["task_count"]) as index:
+            task = e.record(c["tasks"], index, TASK)
+            with e.loop(0, c["channels"], c["depth"]) as blocks:
+                left = e.builder.sub(c["channels"], blocks.index)
+                last = e.builder.icmp_signed("<=", left, c["depth"])
+                count = e.builder.select(last, left, c["depth"])
+                # a box that one block holds stays packed for the next task
+                key = e.add(e.mul(task["box"], c["channels"]), blocks.index)
+                with e.when(e.builder.icmp_signed("!=", key, e.builder.load(packed, typ=I64))):
+                    self.pack(task, tile, blocks.index, count)
+                    e.builder.store(key, packed)
+                self.block(task, tile, blocks.index, count, last)
         e.finish()
         return str(self.module)
 
-    def take(self, counter: str) -> ir.Value:
-        """The counter's value, increased for the next thread that asks."""
-        where = self.e.at(self.e.arguments["context"], self.slots.index(counter), I64)
-        return self.e.builder.atomic_rmw("add", where, self.e.const(1), "monotonic")
-
-    def record(self, table: ir.Value, index: ir.Value, fields: Sequence[str]) -> Record:
-        """One line of a table."""
-        base = self.e.mul(index, len(fields))
-        return {name: self.e.load(table, self.e.add(base, i), I64) for i, name in enumerate(fields)}
+    def _counter(self, name: str) -> ir.Value:
+        """Where a counter lies that all threads share."""
+        return self.e.at(self.e.arguments["context"], self.slots.index(name), I64)
 
     def packed_line(self, task: Record, source: ir.Value, row: Record) -> Record:
         """Start of a source line, its first element inside the input, and how many are inside."""
@@ -210,8 +190,8 @@ class Driver(Frame):
         panels = e.at(c["weights"], task["weights"], self.kind)
         resting = e.at(spill, size, self.kind)
         with e.loop(task["row_start"], task["row_stop"], carried=[resting]) as rows:
-            row = self.record(c["rows"], rows.index, self.row_fields)
-            span = self.record(c["classes"], e.add(task["class_base"], row["class"]), CLASS)
+            row = e.record(c["rows"], rows.index, self.row_fields)
+            span = e.record(c["classes"], e.add(task["class_base"], row["class"]), CLASS)
             panel = e.at(panels, row["weights"], self.kind)
             taps = e.builder.sub(row["tap_stop"], row["tap_start"])
             skipped = e.mul(e.mul(first, taps), self.step_weights)
@@ -220,7 +200,7 @@ class Driver(Frame):
             following = e.add(products, self.panel_head)
             y_row = e.at(y, row["y"], self.storage)
             with e.loop(span["start"], span["stop"], carried=rows.values) as columns:
-                column = self.record(c["columns"], columns.index, self.column_fields)
+                column = e.record(c["columns"], columns.index, self.column_fields)
                 here = columns.values[0]
                 sums = e.either(fresh, lambda: self.biases(panel), lambda: self._rested(here))
                 # once is enough: later columns fetch what they read anyway

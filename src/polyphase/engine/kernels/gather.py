@@ -28,33 +28,23 @@ def build(dtype: str, target: Target) -> str:
     for name in ("weights", "biases", "panels", "runs", "entries"):
         c[name] = e.builder.inttoptr(c[name], POINTER)
     counter = e.at(context, CONTEXT.index("next"), I64)
-    head = e.builder.append_basic_block("run")
-    body = e.builder.append_basic_block("run.body")
-    end = e.builder.append_basic_block("run.end")
-    e.builder.branch(head)
-    e.builder.position_at_end(head)
-    index = e.builder.atomic_rmw("add", counter, e.const(1), "monotonic")
-    e.builder.cbranch(e.builder.icmp_signed("<", index, c["run_count"]), body, end)
-    e.builder.position_at_end(body)
-    first = e.mul(index, len(RUN))
-    run = {name: e.load(c["runs"], e.add(first, i), I64) for i, name in enumerate(RUN)}
-    of_bias = e.builder.icmp_signed("!=", run["from_bias"], e.const(0))
-    source = e.at(e.builder.select(of_bias, c["biases"], c["weights"]), run["base"], storage)
-    target_line = e.at(c["panels"], run["target"], kind)
-    offsets = e.at(c["entries"], run["entry_start"], I64)
-    copied = e.builder.icmp_signed(">", run["adjacent"], e.const(0))
-    with e.builder.if_else(copied) as (together, apart):
-        with together, _lines(e, c, run, source, target_line, storage, kind) as (line, out):
-            start = e.at(line, e.load(offsets, 0, I64), storage)
-            with e.loop(0, run["entry_count"], e.lanes) as parts:
-                within = e.lanes_within(parts.index, run["adjacent"])
-                vector = e.load_vector(start, parts.index, storage, within)
-                left = e.builder.sub(run["entry_count"], parts.index)
-                e.store_vector(e.widen(vector, kind), out, parts.index, e.lanes_within(0, left))
-        with apart, _lines(e, c, run, source, target_line, storage, kind) as (line, out):
-            _sums(e, run, offsets, line, out, storage, kind)
-    e.builder.branch(head)
-    e.builder.position_at_end(end)
+    with e.taken(counter, c["run_count"]) as index:
+        run = e.record(c["runs"], index, RUN)
+        of_bias = e.builder.icmp_signed("!=", run["from_bias"], e.const(0))
+        source = e.at(e.builder.select(of_bias, c["biases"], c["weights"]), run["base"], storage)
+        target_line = e.at(c["panels"], run["target"], kind)
+        offsets = e.at(c["entries"], run["entry_start"], I64)
+        copied = e.builder.icmp_signed(">", run["adjacent"], e.const(0))
+        with e.builder.if_else(copied) as (together, apart):
+            with together, _lines(e, c, run, source, target_line, storage, kind) as (line, out):
+                start = e.at(line, e.load(offsets, 0, I64), storage)
+                with e.loop(0, run["entry_count"], e.lanes) as parts:
+                    within = e.lanes_within(parts.index, run["adjacent"])
+                    vector = e.load_vector(start, parts.index, storage, within)
+                    left = e.builder.sub(run["entry_count"], parts.index)
+                    e.store_vector(e.widen(vector, kind), out, parts.index, e.lanes_within(0, left))
+            with apart, _lines(e, c, run, source, target_line, storage, kind) as (line, out):
+                _sums(e, run, offsets, line, out, storage, kind)
     e.finish()
     return str(module)
 

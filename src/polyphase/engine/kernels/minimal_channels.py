@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 from llvmlite import ir
 
+from polyphase.engine.emit import Record
 from polyphase.engine.kernels.channels import PLACE
-from polyphase.engine.kernels.driver import CLASS, Frame, Record
+from polyphase.engine.kernels.driver import CLASS, Frame
 from polyphase.engine.kernels.minimal_positions import NOTHING, ROW, TAP, WEIGHTS_AHEAD
 from polyphase.engine.target import Target
 
@@ -75,7 +76,7 @@ class MinimalChannels(Frame):
         e, b, c = self.e, self.e.builder, self.context
         x = e.at(c["x"], e.add(task["x"], e.mul(start, c["x_channel"])), self.storage)
         with e.loop(task["pack_start"], task["pack_stop"]) as rows:
-            row = self.record(c["pack_rows"], rows.index, PACK)
+            row = self.e.record(c["pack_rows"], rows.index, PACK)
             out = e.at(tile, row["target"], self.kind)
             plain = b.icmp_signed("==", row["less"], e.const(NOTHING))
             with b.if_else(plain) as (raw, difference):
@@ -112,15 +113,15 @@ class MinimalChannels(Frame):
         panels = e.at(c["weights"], task["weights"], self.kind)
         totals = e.at(tile, c["tile_size"], self.kind)
         with e.loop(task["row_start"], task["row_stop"], carried=[totals]) as rows:
-            row = self.record(c["rows"], rows.index, ROW)
-            span = self.record(c["classes"], e.add(task["class_base"], row["class"]), CLASS)
+            row = self.e.record(c["rows"], rows.index, ROW)
+            span = self.e.record(c["classes"], e.add(task["class_base"], row["class"]), CLASS)
             panel = e.at(panels, row["weights"], self.kind)
             taps = b.sub(row["tap_stop"], row["tap_start"])
             skipped = e.mul(e.mul(first, taps), self.width)
             weights = e.at(panel, e.add(skipped, self.width), self.kind)
             y_row = e.at(y, row["y"], self.storage)
             with e.loop(span["start"], span["stop"], carried=rows.values) as columns:
-                column = self.record(c["columns"], columns.index, COLUMN)
+                column = self.e.record(c["columns"], columns.index, COLUMN)
                 here = columns.values[0]
                 with e.when(fresh):
                     self._open(panel, here)
@@ -147,7 +148,7 @@ class MinimalChannels(Frame):
         e, b, c, shape = self.e, self.e.builder, self.context, self.shape
         zero = ir.Constant(ir.VectorType(self.kind, self.lanes), None)
         with e.loop(row["tap_start"], row["tap_stop"], carried=[weights]) as taps:
-            tap = self.record(c["taps"], taps.index, TAP)
+            tap = self.e.record(c["taps"], taps.index, TAP)
             base = e.at(source, tap["tile"], self.kind)
             with e.loop(0, count, LONGEST_CHAIN, carried=[*taps.values, base]) as pieces:
                 left, most = b.sub(count, pieces.index), e.const(LONGEST_CHAIN)
@@ -188,7 +189,7 @@ class MinimalChannels(Frame):
         e, b, c, shape = self.e, self.e.builder, self.context, self.shape
         whole = b.icmp_signed("==", valid, e.const(self.width))
         with e.loop(0, shape.outputs * shape.positions) as places:
-            place = self.record(c["places"], e.add(column["places"], places.index), PLACE)
+            place = self.e.record(c["places"], e.add(column["places"], places.index), PLACE)
             used = b.icmp_signed("!=", place["limit"], e.const(0))
             line = e.at(totals, e.mul(places.index, self.width), self.kind)
             out = e.at(y, place["y"], self.storage)

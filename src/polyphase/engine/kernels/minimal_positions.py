@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 from llvmlite import ir
 
-from polyphase.engine.emit import I64
-from polyphase.engine.kernels.driver import CLASS, Frame, Record
+from polyphase.engine.emit import I64, Record
+from polyphase.engine.kernels.driver import CLASS, Frame
 from polyphase.engine.kernels.positions import SEGMENT
 from polyphase.engine.target import Target
 
@@ -127,7 +127,7 @@ class MinimalPositions(Frame):
             source = e.at(x, e.mul(channels.index, c["x_channel"]), self.storage)
             target = e.at(tile, e.mul(channels.index, c["tile_channel"]), self.kind)
             with e.loop(task["pack_start"], task["pack_stop"]) as rows:
-                row = self.record(c["pack_rows"], rows.index, PACK)
+                row = self.e.record(c["pack_rows"], rows.index, PACK)
                 out = e.at(target, row["target"], self.kind)
                 plain = e.builder.icmp_signed("==", row["less"], e.const(NOTHING))
                 with e.builder.if_else(plain) as (raw, difference):
@@ -186,8 +186,8 @@ class MinimalPositions(Frame):
         panels = e.at(c["weights"], task["weights"], self.kind)
         totals = e.at(tile, c["tile_size"], self.kind)
         with e.loop(task["row_start"], task["row_stop"], carried=[totals]) as rows:
-            row = self.record(c["rows"], rows.index, ROW)
-            span = self.record(c["classes"], e.add(task["class_base"], row["class"]), CLASS)
+            row = self.e.record(c["rows"], rows.index, ROW)
+            span = self.e.record(c["classes"], e.add(task["class_base"], row["class"]), CLASS)
             panel = e.at(panels, row["weights"], self.kind)
             taps = e.builder.sub(row["tap_stop"], row["tap_start"])
             skipped = e.mul(e.mul(first, taps), shape.step_weights)
@@ -223,7 +223,7 @@ class MinimalPositions(Frame):
         """Add all products of one block of input channels to the totals, in a fixed order."""
         e, c, b, shape = self.e, self.context, self.e.builder, self.shape
         with e.loop(row["tap_start"], row["tap_stop"], carried=[weights]) as taps:
-            tap = self.record(c["taps"], taps.index, TAP)
+            tap = self.e.record(c["taps"], taps.index, TAP)
             base = e.at(source, tap["tile"], self.kind)
             with e.loop(0, count, LONGEST_CHAIN) as pieces:
                 left, most = b.sub(count, pieces.index), e.const(LONGEST_CHAIN)
@@ -232,7 +232,7 @@ class MinimalPositions(Frame):
                 first = 0
                 for served, number in shape.steps:
                     with e.loop(first, first + number) as steps:
-                        step = self.record(c["steps"], steps.index, STEP)
+                        step = self.e.record(c["steps"], steps.index, STEP)
                         skipped = e.mul(pieces.index, shape.channels * served)
                         skipped = e.add(e.mul(count, step["weights"]), skipped)
                         factors = e.at(taps.values[0], skipped, self.kind)
@@ -309,7 +309,7 @@ class MinimalPositions(Frame):
         e, b, shape = self.e, self.e.builder, self.shape
         size = shape.weave * shape.vectors * self.lanes
         with e.loop(0, shape.outputs) as outer:
-            part = self.record(stored, outer.index, STORED)
+            part = self.e.record(stored, outer.index, STORED)
             whole = b.icmp_signed("!=", part["whole"], e.const(0))
             some = b.icmp_signed("<", part["segment_start"], part["segment_stop"])
             place = e.at(y, part["y"], self.storage)
@@ -343,6 +343,6 @@ class MinimalPositions(Frame):
         """The valid pieces of a channel's outputs, from the spill."""
         e = self.e
         with e.loop(part["segment_start"], part["segment_stop"]) as segments:
-            segment = self.record(self.context["segments"], segments.index, SEGMENT)
+            segment = self.e.record(self.context["segments"], segments.index, SEGMENT)
             source = e.at(self.spill, segment["source"], self.storage)
             self.copy(source, e.at(line, segment["y"], self.storage), segment["count"])

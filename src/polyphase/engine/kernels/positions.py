@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 from llvmlite import ir
 
-from polyphase.engine.kernels.driver import PACK_ROW, Driver, Record
+from polyphase.engine.emit import Record
+from polyphase.engine.kernels.driver import PACK_ROW, Driver
 from polyphase.engine.target import Target
 
 ROW = "weights y tap_start tap_stop class valid".split()
@@ -113,7 +114,7 @@ class Positions(Driver):
             source = e.at(x, e.mul(channels.index, c["x_channel"]), self.storage)
             target = e.at(tile, e.mul(channels.index, c["tile_channel"]), self.kind)
             with e.loop(task["pack_start"], task["pack_stop"]) as rows:
-                row = self.record(c["pack_rows"], rows.index, PACK_ROW)
+                row = self.e.record(c["pack_rows"], rows.index, PACK_ROW)
                 line = self.packed_line(task, source, row)
                 out = e.at(target, row["target"], self.kind)
                 ahead = e.mul(c["x_channel"], CHANNELS_AHEAD)
@@ -259,7 +260,7 @@ class Positions(Driver):
             line = e.at(y, e.mul(channels.index, c["y_channel"]), self.storage)
             source = e.at(spill, e.mul(channels.index, run), self.storage)
             with e.loop(column["segment_start"], column["segment_stop"]) as segments:
-                segment = self.record(c["segments"], segments.index, SEGMENT)
+                segment = self.e.record(c["segments"], segments.index, SEGMENT)
                 start = e.at(source, segment["source"], self.storage)
                 out = e.at(line, segment["y"], self.storage)
                 self.copy(start, out, segment["count"])

@@ -61,23 +61,15 @@ class _Sums:
     def _tasks(self) -> None:
         """Take tasks until none is left."""
         e, c = self.e, self.c
-        head, body, end = (e.builder.append_basic_block(name) for name in ("task", "do", "done"))
-        e.builder.branch(head)
-        e.builder.position_at_end(head)
         counter = e.at(e.arguments["context"], CONTEXT.index("next"), I64)
-        index = e.builder.atomic_rmw("add", counter, e.const(1), "monotonic")
-        e.builder.cbranch(e.builder.icmp_signed("<", index, c["task_count"]), body, end)
-        e.builder.position_at_end(body)
-        first = e.mul(index, len(TASK))
-        task = {name: e.load(c["tasks"], e.add(first, i), I64) for i, name in enumerate(TASK)}
-        y = e.at(c["y"], task["y"], self.storage)
-        part = e.at(c["parts"], task["part"], self.kind)
-        if self.shape.adjacent:
-            self._pixels(y, part, task["count"])
-        else:
-            self._lines(y, part, task)
-        e.builder.branch(head)
-        e.builder.position_at_end(end)
+        with e.taken(counter, c["task_count"]) as index:
+            task = e.record(c["tasks"], index, TASK)
+            y = e.at(c["y"], task["y"], self.storage)
+            part = e.at(c["parts"], task["part"], self.kind)
+            if self.shape.adjacent:
+                self._pixels(y, part, task["count"])
+            else:
+                self._lines(y, part, task)
 
     def _loaded(self, line: ir.Value, at: ir.Value, mask: ir.Value | None = None) -> ir.Value:
         return self.e.widen(self.e.load_vector(line, at, self.storage, mask), self.kind)

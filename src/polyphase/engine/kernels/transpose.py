@@ -35,62 +35,51 @@ def build(dtype: str, target: Target) -> str:
         c[name] = b.inttoptr(c[name], POINTER)
     columns_aside = e.slot(ir.VectorType(kind, lanes), MOST_SUMMED + lanes)
     counter = e.at(context, CONTEXT.index("next"), I64)
-    head = b.append_basic_block("square")
-    body = b.append_basic_block("square.body")
-    end = b.append_basic_block("square.end")
-    b.branch(head)
-    b.position_at_end(head)
-    index = b.atomic_rmw("add", counter, e.const(1), "monotonic")
-    b.cbranch(b.icmp_signed("<", index, c["square_count"]), body, end)
-    b.position_at_end(body)
-    first = e.mul(index, len(SQUARE))
-    square = {name: e.load(c["squares"], e.add(first, i), I64) for i, name in enumerate(SQUARE)}
-    places = e.at(c["places"], square["place"], I64)
-    written = e.lanes_within(0, square["lanes"])
-    source = e.at(c["weights"], square["source"], storage)
-    out = e.at(c["panels"], square["target"], kind)
-    summed = b.icmp_signed("<", square["line_start"], square["line_stop"])
-    offsets = []
-    for i in range(lanes):
-        exists = b.icmp_signed("<", e.const(i), square["rows"])
-        # processors take long over a load that reads nothing where no memory is
-        offsets.append((exists, b.select(exists, e.mul(c["row_stride"], i), e.const(0))))
-    with e.loop(0, square["channels"], carried=[source, out]) as channels:
-        line, panel = channels.values
-        with e.loop(0, square["columns"], lanes) as columns:
-            inside = e.lanes_within(0, b.sub(square["columns"], columns.index))
-            none = ir.Constant(inside.type, None)
-            rows = []
-            for exists, offset in offsets:
-                mask = b.select(exists, inside, none)
-                at = e.add(columns.index, offset)
-                rows.append(e.widen(e.load_vector(line, at, storage, mask), kind))
-            vectors = e.deinterleave(rows)
-            with b.if_else(summed) as (aside, direct):
-                with aside:
-                    for i, vector in enumerate(vectors):
-                        at = e.mul(e.add(columns.index, i), lanes)
-                        e.store_vector(vector, columns_aside, at)
-                with direct:
-                    for i, vector in enumerate(vectors):
-                        place = e.load(places, e.add(columns.index, i), I64)
-                        with e.when(b.icmp_signed(">=", place, e.const(0))):
-                            e.store_vector(vector, panel, place, written)
-        with e.loop(square["line_start"], square["line_stop"]) as lines:
-            first = e.mul(lines.index, len(LINE))
-            place, start, stop = (e.load(c["lines"], e.add(first, i), I64) for i in range(3))
+    with e.taken(counter, c["square_count"]) as index:
+        square = e.record(c["squares"], index, SQUARE)
+        places = e.at(c["places"], square["place"], I64)
+        written = e.lanes_within(0, square["lanes"])
+        source = e.at(c["weights"], square["source"], storage)
+        out = e.at(c["panels"], square["target"], kind)
+        summed = b.icmp_signed("<", square["line_start"], square["line_stop"])
+        offsets = []
+        for i in range(lanes):
+            exists = b.icmp_signed("<", e.const(i), square["rows"])
+            # processors take long over a load that reads nothing where no memory is
+            offsets.append((exists, b.select(exists, e.mul(c["row_stride"], i), e.const(0))))
+        with e.loop(0, square["channels"], carried=[source, out]) as channels:
+            line, panel = channels.values
+            with e.loop(0, square["columns"], lanes) as columns:
+                inside = e.lanes_within(0, b.sub(square["columns"], columns.index))
+                none = ir.Constant(inside.type, None)
+                rows = []
+                for exists, offset in offsets:
+                    mask = b.select(exists, inside, none)
+                    at = e.add(columns.index, offset)
+                    rows.append(e.widen(e.load_vector(line, at, storage, mask), kind))
+                vectors = e.deinterleave(rows)
+                with b.if_else(summed) as (aside, direct):
+                    with aside:
+                        for i, vector in enumerate(vectors):
+                            at = e.mul(e.add(columns.index, i), lanes)
+                            e.store_vector(vector, columns_aside, at)
+                    with direct:
+                        for i, vector in enumerate(vectors):
+                            place = e.load(places, e.add(columns.index, i), I64)
+                            with e.when(b.icmp_signed(">=", place, e.const(0))):
+                                e.store_vector(vector, panel, place, written)
+            with e.loop(square["line_start"], square["line_stop"]) as lines:
+                place, start, stop = e.record(c["lines"], lines.index, LINE).values()
 
-            def column(number: ir.Value) -> ir.Value:
-                at = e.mul(e.load(c["terms"], number, I64), lanes)
-                return e.load_vector(columns_aside, at, kind)
+                def column(number: ir.Value) -> ir.Value:
+                    at = e.mul(e.load(c["terms"], number, I64), lanes)
+                    return e.load_vector(columns_aside, at, kind)
 
-            with e.loop(e.add(start, 1), stop, carried=[column(start)]) as terms:
-                terms.carry([b.fadd(terms.values[0], column(terms.index))])
-            e.store_vector(terms.results[0], panel, place, written)
-        channels.carry(
-            [e.at(line, c["channel_stride"], storage), e.at(panel, square["width"], kind)]
-        )
-    b.branch(head)
-    b.position_at_end(end)
+                with e.loop(e.add(start, 1), stop, carried=[column(start)]) as terms:
+                    terms.carry([b.fadd(terms.values[0], column(terms.index))])
+                e.store_vector(terms.results[0], panel, place, written)
+            channels.carry(
+                [e.at(line, c["channel_stride"], storage), e.at(panel, square["width"], kind)]
+            )
     e.finish()
     return str(module)

@@ -18,14 +18,13 @@ from itertools import product
 
 from llvmlite import ir
 
-from polyphase.engine.emit import I8, I32, I64, POINTER, STORAGE
+from polyphase.engine.emit import I8, I32, I64, POINTER, STORAGE, Record
 from polyphase.engine.kernels import panels, weights_delivery
 from polyphase.engine.kernels.weights_context import (
     BOX,
     DELIVERY,
     TASK,
     Function,
-    Record,
     Shape,
 )
 from polyphase.engine.target import Target
@@ -121,19 +120,10 @@ class _Weights:
     def _tasks(self, count: str, body: Callable[[ir.Value, ir.Value], None]) -> None:
         """Take numbers until none is left."""
         e = self.e
-        scratch = e.at(e.c["scratch"], e.mul(e.take("ticket"), e.c["scratch_size"]), I8)
-        head, inner, end = (e.builder.append_basic_block(n) for n in ("task", "do", "done"))
-        following = e.slot(I64)
-        e.builder.store(e.take("next"), following)
-        e.builder.branch(head)
-        e.builder.position_at_end(head)
-        index = e.builder.load(following, typ=I64)
-        e.builder.cbranch(e.builder.icmp_signed("<", index, e.c[count]), inner, end)
-        e.builder.position_at_end(inner)
-        body(index, scratch)
-        e.builder.store(e.take("next"), following)
-        e.builder.branch(head)
-        e.builder.position_at_end(end)
+        ticket = e.take(e.counter("ticket"))
+        scratch = e.at(e.c["scratch"], e.mul(ticket, e.c["scratch_size"]), I8)
+        with e.taken(e.counter("next"), e.c[count]) as index:
+            body(index, scratch)
 
     # summing
 

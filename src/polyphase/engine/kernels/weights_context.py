@@ -24,7 +24,6 @@ BOX = (
 DELIVERY = "rest w x_block y_block".split()
 # where a vector of sums of kind taps goes: its place in the block, in the weights, how many lanes
 DIRECT = "source target count".split()
-Record = dict[str, ir.Value]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,15 +105,9 @@ class Function(Emitter):
         for slot in TABLES:
             self.c[slot] = self.builder.inttoptr(self.c[slot], POINTER)
 
-    def take(self, counter: str) -> ir.Value:
-        """The counter's value, increased for the next thread that asks."""
-        where = self.at(self.arguments["context"], CONTEXT.index(counter), I64)
-        return self.builder.atomic_rmw("add", where, self.const(1), "monotonic")
-
-    def record(self, table: ir.Value, index: ir.Value, fields: Sequence[str]) -> Record:
-        """One line of a table."""
-        base = self.mul(index, len(fields))
-        return {n: self.load(table, self.add(base, i), I64) for i, n in enumerate(fields)}
+    def counter(self, name: str) -> ir.Value:
+        """Where a counter lies that all threads share."""
+        return self.at(self.arguments["context"], CONTEXT.index(name), I64)
 
     def least(self, value: ir.Value, bound: ir.Value | int) -> ir.Value:
         """The smaller of two."""
