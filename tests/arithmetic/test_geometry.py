@@ -3,6 +3,8 @@
 import copy
 import pickle
 import re
+from ast import literal_eval
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -236,25 +238,37 @@ def test_a_stride_with_too_many_phases_is_not_listed():
         Geometry(3, stride=1_000_001).phases()
 
 
-@given(st.integers(1, 5), st.integers(0, 30), st.integers(1, 3))
-def test_a_crop_that_is_too_large_says_which_input_would_do(kernel_size, padding, stride):
-    geometry = Geometry(kernel_size, stride, padding=padding)
+@given(geometries(), st.data())
+def test_a_crop_that_is_too_large_says_what_would_do(geometry, data):
+    axes = st.lists(st.integers(0, 30), min_size=geometry.rank, max_size=geometry.rank)
+    geometry = replace(geometry, padding=data.draw(axes))
+    size = (1,) * geometry.rank
     try:
-        geometry.output_size(1)
+        geometry.output_size(size)
     except OutputSizeError as error:
         found = re.fullmatch(
-            r"output size would be (-\d+): input 1 gives a full result of (\d+), and padding "
-            r"removes (\d+) and (\d+); remove at most \2 in all, or use an input of at least "
-            r"(\d+)",
+            r"output size would be (-\d+)( on axis \d)?: input 1 gives a full result of \d+, and "
+            r"padding removes \d+ and -?\d+; use at most padding=(.*), or an input of at least (.*)",
             str(error),
         )
-        assert found is not None
-        enough = int(found[5])
-        assert geometry.output_size(enough) >= 0
-        with pytest.raises(OutputSizeError):
-            geometry.output_size(enough - 1)
-    else:
-        assert kernel_size >= 2 * padding
+        padding, enough = map(literal_eval, found.groups()[2:])
+        # every axis has an output then, and those at fault the last one or two that are left
+        mended = np.ravel(replace(geometry, padding=padding).output_size(size))
+        assert mended.min() >= 1
+        axis = int(found[2][-1]) if found[2] else 0
+        assert mended[axis] <= 2
+        assert np.ravel(geometry.output_size(enough)).min() >= 1
+        fewer = list(np.ravel(enough))
+        fewer[axis] -= 1
+        assert geometry.axes[axis].output_size(fewer[axis]) < 1
+
+
+def test_a_crop_that_is_too_large_is_told_of_its_axis():
+    geometry = Geometry((3, 3), stride=(1, 2), padding=(0, 9))
+    told = "would be -13 on axis 1: input 2 gives a full result of 5, and padding removes 9 and 9;"
+    text = f"{told} use at most padding=(0, 2), or an input of at least (4, 9)"
+    with pytest.raises(OutputSizeError, match=re.escape(text)):
+        geometry.output_size((4, 2))
 
 
 @given(st.integers(1, 9), st.integers(0, 4), st.integers(1, 3))

@@ -181,7 +181,7 @@ def test_solve_says_why_a_set_cannot_and_what_can(refusal):
         (["size", "6x7", "-k", "3x3x3"], "kernel_size has 3 values and the size has 2"),
         (["size", "6", "-k", "3", "-p", "1x1"], "padding has 2 values and the size has 1"),
         (["size", "6x7x8x9", "-k", "3"], "4 axes: at most 3"),
-        (["size", "1", "-k", "3", "-p", "9"], "use an input of at least 16"),
+        (["size", "1", "-k", "3", "-p", "9"], "or an input of at least 17"),
         (["size", "1" * 19, "-k", "3"], "at most 18 digits"),
         (["size", "1" * 9999, "-k", "3"], "at most 18 digits, got '1111111111"),
         (["explain"], "missing argument"),

@@ -191,14 +191,8 @@ class Geometry:
         """
         values = self.sizes(input_size)
         result = tuple(axis.output_size(n) for axis, n in zip(self.axes, values, strict=True))
-        for axis, n, size in zip(self.axes, values, result, strict=True):
-            if size < 0:
-                raise OutputSizeError(
-                    f"output size would be {size}: input {n} gives a full result of "
-                    f"{axis.full_size(n)}, and padding removes {axis.begin} and {axis.end}; "
-                    f"remove at most {axis.full_size(n)} in all, or use an input of at least "
-                    f"{n - size // axis.stride}"
-                )
+        if any(size < 0 for size in result):
+            raise OutputSizeError(self._crop_too_large(values, result))
         return plain(result)
 
     def conv_output_size(self, size: PerAxis) -> Any:
@@ -300,6 +294,23 @@ class Geometry:
         """The axes without output padding: those of the convolution that this one transposes."""
         return tuple(
             replace(axis, end=end) for axis, (_, end) in zip(self.axes, self.pads, strict=True)
+        )
+
+    def _crop_too_large(self, inputs: tuple[int, ...], outputs: tuple[int, ...]) -> str:
+        """What is wrong on the first axis at fault, and what leaves an output on every axis."""
+        pads, enough = list(self.pads), list(inputs)
+        for i, (axis, n, size) in enumerate(zip(self.axes, inputs, outputs, strict=True)):
+            if size < 1:
+                extra = self.pads[i][1] - axis.end
+                pads[i] = ((axis.full_size(n) + extra - 1) // 2,) * 2
+                enough[i] = n - (size - 1) // axis.stride
+        at = next(i for i, size in enumerate(outputs) if size < 0)
+        axis, where = self.axes[at], f" on axis {at}" if self.rank > 1 else ""
+        return (
+            f"output size would be {outputs[at]}{where}: input {inputs[at]} gives a full result of "
+            f"{axis.full_size(inputs[at])}, and padding removes {axis.begin} and {axis.end}; use "
+            f"at most padding={_padding_form(tuple(pads))}, or an input of at least "
+            f"{plain(tuple(enough))}"
         )
 
     def _listable(self, what: str, counts: tuple[int, ...]) -> None:
