@@ -115,7 +115,9 @@ def size(input_size: tuple[int, ...], as_json: bool, **given: Any) -> str:
     from polyphase.tools import terminal
     from polyphase.tools.sizes import sizes
 
-    found = sizes(arguments.geometry(len(input_size), given), input_size)
+    geometry = arguments.geometry(len(input_size), given)
+    with arguments.spelled():
+        found = sizes(geometry, input_size)
     return _answer(as_json, found.as_data(), lambda _: terminal.sizes(found))
 
 
@@ -154,7 +156,8 @@ def solve(
     from polyphase.tools.solutions import solutions
 
     freedom = arguments.freedom(len(input_sizes[0]), given)
-    found = solutions(input_sizes, output_sizes, freedom, limit)
+    with arguments.spelled():
+        found = solutions(input_sizes, output_sizes, freedom, limit)
     return _answer(as_json, found.as_data(), lambda _: terminal.solutions(found))
 
 

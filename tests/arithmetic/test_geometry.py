@@ -248,7 +248,8 @@ def test_a_crop_that_is_too_large_says_what_would_do(geometry, data):
     except OutputSizeError as error:
         found = re.fullmatch(
             r"output size would be (-\d+)( on axis \d)?: input 1 gives a full result of \d+, and "
-            r"padding removes \d+ and -?\d+; use at most padding=(.*), or an input of at least (.*)",
+            r"padding removes \d+ and -?\d+; use at most padding=(.*), or an input of at least "
+            r"(.*)",
             str(error),
         )
         padding, enough = map(literal_eval, found.groups()[2:])

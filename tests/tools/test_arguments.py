@@ -2,7 +2,7 @@
 
 import pytest
 
-from polyphase import Geometry, GeometryError
+from polyphase import Geometry, GeometryError, OutputSizeError
 from polyphase.tools import arguments
 
 
@@ -37,6 +37,37 @@ def test_a_problem_line_and_its_options_make_the_same_problem():
 def test_nothing_else_is_read(read, text):
     with pytest.raises(GeometryError):
         read(text)
+
+
+@pytest.mark.parametrize(
+    ("told", "options", "tokens"),
+    [
+        (
+            "kernel_size=(3, 5), stride=2, padding=1 gives 19",
+            "-k 3x5 -s 2 -p 1 gives 19",
+            "k3x5 s2 p1 gives 19",
+        ),
+        ("padding=((0, 1),), output_padding=1", "-p 0,1 -o 1", "p0,1 o1"),
+        ("padding=(1, (-1, 0)) | dilation=2", "-p 1x-1,0 | -d 2", "p1x-1,0 | d2"),
+        ("write a pair (-1, -1)", "write -p -1,-1", "write p-1,-1"),
+        ("must be at least 1, got (0, 3)", "must be at least 1, got 0x3", None),
+        ("output_size [10, 14] from [(5, 5), (7, 7)]", "output_size 10,14 from 5x5,7x7", None),
+        ("(exactly 3 times every size)", "(exactly 3 times every size)", None),
+    ],
+)
+def test_messages_are_spelled_as_people_type(told, options, tokens):
+    assert arguments.typed(told) == options
+    assert arguments.typed(told, line=True) == tokens or tokens is None
+
+
+def test_an_error_is_spelled_anew_and_stays_what_it_is():
+    text = r"30 is reached by -s 3 -p 0 \(exactly 3 times"
+    with pytest.raises(OutputSizeError, match=text), arguments.spelled():
+        Geometry(3, 2, padding=1).for_output_size(10, 30)
+    with pytest.raises(GeometryError, match="write p-1,-1"):
+        arguments.problem("c1:1 i6 k3 p-1", {})
+    with pytest.raises(GeometryError, match="write -p -1,-1"):
+        arguments.problem("6", {"kernel_size": (3,), "padding": (-1,)})
 
 
 def test_a_long_text_is_cut():

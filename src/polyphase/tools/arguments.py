@@ -1,13 +1,15 @@
 """What people type on the command line, read into sizes, geometries and problems."""
 
 import re
-from collections.abc import Callable
+from ast import literal_eval
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from polyphase.arithmetic.geometry import Geometry
 from polyphase.arithmetic.problem import Problem
 from polyphase.arithmetic.values import plain
-from polyphase.errors import GeometryError
+from polyphase.errors import GeometryError, PolyphaseError
 
 MAX_AXES = 3
 MAX_DIGITS = 18
@@ -17,6 +19,20 @@ _NUMBER = "-?[0-9]+"
 _NUMBERS = f"{_NUMBER}(x{_NUMBER})*"
 _PAD = f"{_NUMBER}(,{_NUMBER})?"
 _PADS = f"{_PAD}(x{_PAD})*"
+
+LETTERS = {
+    "kernel_size": "k",
+    "stride": "s",
+    "padding": "p",
+    "output_padding": "o",
+    "dilation": "d",
+}
+_TUPLE = r"\((?:-?\d+|\(-?\d+, -?\d+\))(?:, (?:-?\d+|\(-?\d+, -?\d+\)))*,?\)"
+_ASSIGNMENT = rf"\b(?:{'|'.join(LETTERS)})=(?:-?\d+|{_TUPLE})"
+_SPELLED = re.compile(
+    rf"(?P<parameters>{_ASSIGNMENT}(?:, {_ASSIGNMENT})*)|a pair (?P<pair>\(-?\d+, -?\d+\))"
+    rf"|(?P<sizes>\[(?:\d+|{_TUPLE})(?:, (?:\d+|{_TUPLE}))*\])|(?P<size>{_TUPLE})"
+)
 
 
 def numbers(text: str) -> tuple[int, ...]:
@@ -76,7 +92,8 @@ def geometry(rank: int, given: dict[str, Any]) -> Geometry:
             raise GeometryError("padding same fixes the output size: leave out -o")
         del chosen["padding"]
         make = Geometry.same
-    return make(**{name: _spread(name, value, rank) for name, value in chosen.items()})
+    with spelled():
+        return make(**{name: _spread(name, value, rank) for name, value in chosen.items()})
 
 
 def freedom(rank: int, given: dict[str, tuple[Any, ...]]) -> dict[str, Any]:
@@ -106,7 +123,8 @@ def problem(text: str, given: dict[str, Any]) -> Problem:
     _check_digits(text)
     if re.fullmatch(_NUMBERS, text):
         input_size = numbers(text)
-        return Problem(geometry(len(input_size), given), input_size, 1, 1)
+        with spelled():
+            return Problem(geometry(len(input_size), given), input_size, 1, 1)
     if len(text.split()) == 1:
         raise GeometryError(
             f"{short(text)} is neither an input size such as 6 or 50x100 "
@@ -116,7 +134,55 @@ def problem(text: str, given: dict[str, Any]) -> Problem:
         raise GeometryError(
             "a problem line holds every parameter: write k, s, p, o and d into it, not as options"
         )
-    return Problem.parse(text)
+    with spelled(line=True):
+        return Problem.parse(text)
+
+
+@contextmanager
+def spelled(line: bool = False) -> Iterator[None]:
+    """Errors say what to type instead of what to write in Python: options, or a problem line."""
+    try:
+        yield
+    except PolyphaseError as error:
+        error.args = (typed(str(error), line),)
+        raise
+
+
+def typed(message: str, line: bool = False) -> str:
+    """A message with Python's parameters and sizes as people type them.
+
+    >>> typed("use padding=((0, 1),), output_padding=1 for an output of (12, 9)")
+    'use -p 0,1 -o 1 for an output of 12x9'
+    >>> typed("use kernel_size=(3, 5)", line=True)
+    'use k3x5'
+    """
+
+    def option(name: str, value: Any) -> str:
+        return f"{LETTERS[name]}{joined(value)}" if line else f"-{LETTERS[name]} {joined(value)}"
+
+    def spell(found: re.Match[str]) -> str:
+        if found["parameters"]:
+            assignments = re.findall(rf"(\w+)=(-?\d+|{_TUPLE})", found["parameters"])
+            return " ".join(option(name, literal_eval(value)) for name, value in assignments)
+        if found["pair"]:
+            return option("padding", (literal_eval(found["pair"]),))
+        if found["sizes"]:
+            return ",".join(map(joined, literal_eval(found["sizes"])))
+        return joined(literal_eval(found["size"]))
+
+    return _SPELLED.sub(spell, message)
+
+
+def joined(value: Any) -> str:
+    """A parameter as it is typed: a value per axis, or one for all.
+
+    >>> joined((1, (0, 1)))
+    '1x0,1'
+    """
+    entries = value if isinstance(value, tuple) else (value,)
+    return "x".join(
+        ",".join(map(str, entry)) if isinstance(entry, tuple) else str(entry) for entry in entries
+    )
 
 
 def short(text: str) -> str:

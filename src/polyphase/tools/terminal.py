@@ -4,7 +4,6 @@ The text is plain ASCII; rich chooses the lines of the tables to suit the termin
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
 
 from rich import box
 from rich.console import Console, RenderableType
@@ -15,6 +14,7 @@ from rich.text import Text
 from polyphase.arithmetic.cost import Cost
 from polyphase.arithmetic.phases import Phase
 from polyphase.arithmetic.problem import Problem
+from polyphase.tools.arguments import joined
 from polyphase.tools.explain import (
     AxisView,
     Explanation,
@@ -114,7 +114,7 @@ def solutions(found: Solutions) -> Iterator[RenderableType]:
     made = table(*(name.replace("_", " ") for name in names), "overlap")
     made.columns[0].justify = "right"
     for geometry in found.geometries:
-        cells = [_value(getattr(geometry, name)) for name in names]
+        cells = [joined(getattr(geometry, name)) for name in names]
         made.add_row(*cells, between(*contributions(geometry)))
     yield made
     yield Text("Overlap is contributions per output; where they differ there is a checkerboard.")
@@ -122,14 +122,6 @@ def solutions(found: Solutions) -> Iterator[RenderableType]:
         yield Text(f"These are the best {len(found.geometries)}; --limit lists more.")
     if found.stopped:
         yield Text(f"{found.stopped[:1].upper()}{found.stopped[1:]}.")
-
-
-def _value(value: Any) -> str:
-    """A parameter as it is typed."""
-    entries = value if isinstance(value, tuple) else (value,)
-    return "x".join(
-        ",".join(map(str, entry)) if isinstance(entry, tuple) else str(entry) for entry in entries
-    )
 
 
 def _span(values: range) -> str:
