@@ -30,7 +30,7 @@ def main():
     def written(x, kernel, bias, keywords):
         made = eval(keywords["call"], {"keras": keras, "filters": kernel.shape[-2]})
         made.build(x.shape)
-        made.set_weights([kernel, made.get_weights()[1] if bias is None else bias])
+        made.set_weights([kernel] if bias is None else [kernel, bias])
         return made(x)
 
     kinds = {"function": function, "layer": layer, "written": written}

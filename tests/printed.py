@@ -87,13 +87,20 @@ def _carried_out(told, steps, x, weight, bias, dilation, evaluate):
         elif added := re.fullmatch(r"add zeros at the two ends of the spatial axes: (.*)", step):
             ends = [tuple(map(int, pair.split(" and "))) for pair in added[1].split(", ")]
             y = np.pad(y, [(0, 0), (0, 0), *ends])
-        elif cut := re.fullmatch(r"y = y(\[.*\]) on the spatial axes", step):
-            y = eval(f"y[:, :, {cut[1][1:]}", {"y": y})
+        elif removed := re.fullmatch(r"remove from the two ends of the spatial axes: (.*)", step):
+            ends = [tuple(map(int, pair.split(" and "))) for pair in removed[1].split(", ")]
+            y = y[(..., *(slice(a, n - b) for n, (a, b) in zip(y.shape[2:], ends, strict=True)))]
+        elif step.startswith("y = y["):
+            # the slices are for arrays as the framework has them
+            last = told.notes["arrays"] == "channels last"
+            y = eval(step.removeprefix("y = "), {"y": np.moveaxis(y, 1, -1) if last else y})
+            y = np.moveaxis(y, -1, 1) if last else y
         else:
             assert y is None, step
-            call = step.removeprefix("y = ")
-            later = call.endswith(", without the bias") or "bias" in told.notes
-            call = call.removesuffix(", without the bias")
+            later = "add the bias" in told.steps or "bias" in told.notes
+            # weights are given to a layer before it is applied
+            applied = interop.FRAMEWORKS[told.target].CONVENTION.applied
+            call = step.removeprefix("y = ").removesuffix(applied)
             y = _evaluated(told.notes, call, x, weight, None if later else bias, evaluate)
     return y + per_channel if told.notes.get("bias") == "add it to the result" else y
 

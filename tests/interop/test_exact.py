@@ -2,6 +2,7 @@
 
 import re
 
+import numpy as np
 import pytest
 
 from polyphase import Geometry, Unsupported, interop
@@ -12,8 +13,8 @@ KINDS = {
         Geometry((3, 3), 2, padding=1, output_padding=(1, 0)),
         1,
         [
-            "y = keras.layers.Conv2DTranspose(filters, kernel_size=(3, 3), strides=(2, 2))",
-            "y = y[1:, 1:-1] on the spatial axes",
+            "y = keras.layers.Conv2DTranspose(filters, kernel_size=(3, 3), strides=(2, 2))(x)",
+            "y = y[:, 1:, 1:-1]",
         ],
     ),
     "zeros": (
@@ -21,9 +22,9 @@ KINDS = {
         Geometry(3, 2, padding=[(-1, 2)]),
         1,
         [
-            "y = torch.nn.functional.conv_transpose1d(x, weight, bias, stride=2), without the bias",
+            "y = torch.nn.functional.conv_transpose1d(x, weight, stride=2)",
             "add zeros at the two ends of the spatial axes: 1 and 0",
-            "y = y[:-2] on the spatial axes",
+            "y = y[:, :, :-2]",
             "add the bias",
         ],
     ),
@@ -43,7 +44,21 @@ KINDS = {
         1,
         [
             "put zeros between the taps of the weights",
-            "y = keras.layers.Conv1DTranspose(filters, kernel_size=5, strides=2, padding='same')",
+            "y = keras.layers.Conv1DTranspose(filters, kernel_size=5, strides=2, "
+            "padding='same')(x)",
+        ],
+    ),
+    # a node of a graph has no slices
+    "words": (
+        "onnx",
+        Geometry(1, 2, padding=[(-1, 1)]),
+        1,
+        [
+            'y = onnx.helper.make_node("ConvTranspose", ["X", "W"], ["Y"], kernel_shape=[1], '
+            "strides=[2])",
+            "add zeros at the two ends of the spatial axes: 1 and 0",
+            "remove from the two ends of the spatial axes: 0 and 1",
+            "add the bias",
         ],
     ),
 }
@@ -98,6 +113,45 @@ def test_openvino_has_another_node_for_groups():
     with pytest.raises(interop.NoExactCall) as found:
         interop.openvino.parameters(Geometry(3, 2, padding=[(-1, 0)]), 2)
     assert found.value.steps[0].startswith(f"y = {grouped}")
+
+
+WITHOUT_BIAS = {
+    "torch": "torch.nn.functional.conv_transpose1d(x, weight)",
+    "onnx": 'onnx.helper.make_node("ConvTranspose", ["X", "W"], ["Y"], kernel_shape=[3])',
+    "openvino": "openvino.opset1.convolution_backprop_data(x, weight, strides=[1], pads_begin=[0],"
+    " pads_end=[0], dilations=[1])",
+    "keras": "keras.layers.Conv1DTranspose(filters, kernel_size=3, use_bias=False)",
+    "jax": "jax.lax.conv_transpose(x, kernel, strides=(1,), padding='VALID')",
+    "flax": "flax.nnx.ConvTranspose(in_features, out_features, kernel_size=(3,), padding='VALID', "
+    "use_bias=False, rngs=rngs)",
+    "coreml": "mb.conv_transpose(x=x, weight=weight)",
+    "mlx": "mx.conv_transpose1d(x, weight)",
+    "paddle": "paddle.nn.functional.conv1d_transpose(x, weight)",
+    "mxnet": "mx.nd.Deconvolution(x, weight, num_filter=C_out, no_bias=True, kernel=(3,))",
+    "caffe": 'layer {type: "Deconvolution", convolution_param {num_output: C_out, '
+    "bias_term: false, kernel_size: [3]}}",
+    "r_torch": "nnf_conv_transpose1d(x, weight)",
+}
+
+
+@pytest.mark.parametrize("name", WITHOUT_BIAS)
+def test_a_call_without_a_bias(name):
+    module = interop.FRAMEWORKS[name]
+    parameters = module.parameters(Geometry(3))
+    assert module.CONVENTION.written(parameters, 1, bias=False) == WITHOUT_BIAS[name]
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_the_slices_are_those_of_the_arrays(last):
+    # padding that no single call of either expresses
+    name, groups = ("mlx" if last else "torch"), 1
+    with pytest.raises(interop.NoExactCall) as caught:
+        interop.FRAMEWORKS[name].parameters(Geometry((3, 4), padding=((0, 1), (2, 0))), groups)
+    y = np.arange(2 * 5 * 6 * 7).reshape((2, 6, 7, 5) if last else (2, 5, 6, 7))
+    cut = eval(caught.value.steps[-1].removeprefix("y = "), {"y": y})
+    spatial = (slice(None), slice(0, -1), slice(2, None))
+    expected = y[spatial] if last else y[(slice(None), *spatial)]
+    assert np.array_equal(cut, expected)
 
 
 @pytest.mark.parametrize(

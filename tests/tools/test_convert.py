@@ -1,8 +1,11 @@
 """``polyphase convert``: what it prints, what it refuses, and the files that it writes."""
 
+import ast
 import json
 import os
+import random
 
+import foreign
 import numpy as np
 import oracle
 import pytest
@@ -134,6 +137,33 @@ def test_what_the_call_does_not_say_is_noted(capsys):
     _, out, _ = run(capsys, "--from", "openvino", "-k", "3", "-o", "4", "--to", "torch")
     assert "  add the bias\n" in out
     assert "bias:" not in out
+
+
+@pytest.mark.parametrize("target", convert.NAMES)
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_every_printed_line_of_code_runs(target, rank):
+    convention, rng, cuts = interop.FRAMEWORKS[target].CONVENTION, random.Random(rank), 0
+    for _ in range(60):
+        geometry = foreign.geometry_of(rng, rank)
+        meant = interop.Meaning(geometry, interop.torch.LAYOUT.permutation(rank), False)
+        found = convert.translate(meant, "torch", target, 1, (9,) * rank)
+        full = [
+            axis.full_size(9) + max(-axis.begin, 0) + max(-axis.end, 0) for axis in geometry.axes
+        ]
+        wanted = [axis.output_size(9) for axis in geometry.axes]
+        for step in found.steps:
+            if not step.startswith("y = y["):
+                # R writes what Python reads, too
+                if step.startswith("y = "):
+                    ast.parse(step)
+                continue
+            cuts += 1
+            last = convention.channels_last
+            y = np.zeros((2, *full, 5) if last else (2, 5, *full))
+            shape = eval(step.removeprefix("y = "), {"y": y}).shape
+            assert shape == ((2, *wanted, 5) if last else (2, 5, *wanted)), (geometry, step)
+    # those two can remove nearly everything by themselves
+    assert cuts or not convention.slices or target in ("jax", "flax")
 
 
 def test_without_a_target_all_others_answer(capsys):

@@ -95,6 +95,12 @@ class Convention:
     # how input and result lie in a written call, and whether it takes a bias
     channels_last: bool = False
     takes_bias: bool = True
+    # what stands in the call for a bias, and what stands there for none
+    bias: tuple[str, str] = (", bias", "")
+    # what gives a written call a result, what applies a layer, and whether slices cut results
+    result: str = "y = "
+    applied: str = ""
+    slices: bool = True
     ranks: tuple[int, ...] = (1, 2, 3)
     grouped_ranks: tuple[int, ...] = (1, 2, 3)
     # its names for kernel size, stride, padding, output padding and dilation
@@ -110,8 +116,10 @@ class Convention:
     shown: Callable[[Any], str] = repr
     assignment: str = "{}={}"
 
-    def written(self, parameters: dict[str, Any], rank: int, groups: int = 1) -> str:
-        """The call with these parameters, as text."""
+    def written(
+        self, parameters: dict[str, Any], rank: int, groups: int = 1, bias: bool = True
+    ) -> str:
+        """The call with these parameters, as text; ``bias`` says whether it adds one."""
         told = [
             self.assignment.format(name, self.shown(value))
             for name, value in parameters.items()
@@ -119,6 +127,8 @@ class Convention:
         ]
         call = self.grouped_call if groups > 1 and self.group_axis else self.call
         call = call.replace("{rank}", str(rank))
+        if self.takes_bias and not bias:
+            call = call.replace(*self.bias)
         before, _, after = call.partition("{}")
         return (before if told else before.removesuffix(", ")) + ", ".join(told) + after
 

@@ -33,6 +33,8 @@ CONVENTION = Convention(
     name="coreml",
     title="Core ML",
     call="mb.conv_transpose(x=x, weight=weight, bias=bias, {})",
+    bias=(", bias=bias", ""),
+    slices=False,
     layout=LAYOUT,
     rules=(
         Rule("valid", "0", "0"),

@@ -35,33 +35,42 @@ class Instead(NamedTuple):
     spread_taps: bool
     per_group: bool
 
-    @property
-    def slices(self) -> str:
-        """The crop as Python slices, one per spatial axis."""
-        return ", ".join(
-            f"{max(begin, 0) or ''}:{-end if end > 0 else ''}" for begin, end in self.crop
-        )
-
-    def steps(self, call: str) -> list[str]:
-        """The instruction, one line for each step."""
-        told = []
+    def steps(self, convention: Convention, groups: int) -> list[str]:
+        """The instruction, one line for each step; those with ``y =`` are code of the framework."""
+        rank, told = len(self.crop), []
         if self.per_group:
             told.append("for each group of channels, on its share of input, weights and bias:")
         if self.spread_taps:
             told.append("put zeros between the taps of the weights")
         added = [(max(-begin, 0), max(-end, 0)) for begin, end in self.crop]
+        taken = [(max(begin, 0), max(end, 0)) for begin, end in self.crop]
         grows = any(map(any, added))
-        told.append(f"y = {call}{', without the bias' if grows else ''}")
+        together = 1 if self.per_group else groups
+        call = convention.written(self.parameters, rank, together, bias=not grows)
+        told.append(f"{convention.result}{call}{convention.applied}")
         if grows:
-            ends = ", ".join(f"{begin} and {end}" for begin, end in added)
-            told.append(f"add zeros at the two ends of the spatial axes: {ends}")
-        if any(max(pair) > 0 for pair in self.crop):
-            told.append(f"y = y[{self.slices}] on the spatial axes")
+            told.append(f"add zeros at the two ends of the spatial axes: {_ends(added)}")
+        if any(map(any, taken)):
+            told.append(
+                f"y = y[{_slices(taken, convention.channels_last)}]"
+                if convention.slices
+                else f"remove from the two ends of the spatial axes: {_ends(taken)}"
+            )
         if grows:
             told.append("add the bias")
         if self.per_group:
             told.append("join the results along the channels")
         return told
+
+
+def _ends(pairs: list[Crop]) -> str:
+    return ", ".join(f"{begin} and {end}" for begin, end in pairs)
+
+
+def _slices(taken: list[Crop], channels_last: bool) -> str:
+    """One slice for each axis; channels that come last need none."""
+    spatial = [f"{begin or ''}:{-end if end else ''}" for begin, end in taken]
+    return ", ".join([":", *spatial] if channels_last else [":", ":", *spatial])
 
 
 class NoExactCall(Unsupported):
@@ -76,15 +85,12 @@ class NoExactCall(Unsupported):
     """
 
     def __init__(
-        self, convention: Convention, reason: str, instead: Instead | None, rank: int, groups: int
+        self, convention: Convention, reason: str, instead: Instead | None, groups: int
     ) -> None:
         self.framework = convention.name
         self.reason = reason
         self.instead = instead
-        self.steps = []
-        if instead:
-            together = 1 if instead.per_group else groups
-            self.steps = instead.steps(convention.written(instead.parameters, rank, together))
+        self.steps = instead.steps(convention, groups) if instead else []
         exact = f"; exact instead: {'; '.join(self.steps)}" if instead else ""
         super().__init__(f"{convention.title} has no exact call for this: {reason}{exact}")
 
@@ -107,7 +113,7 @@ def exactly(
     found = find(geometry, groups)
     if isinstance(found, dict):
         return found
-    raise NoExactCall(convention, found, _instead(find, geometry, groups), geometry.rank, groups)
+    raise NoExactCall(convention, found, _instead(find, geometry, groups), groups)
 
 
 def _instead(express: Express, geometry: Geometry, groups: int) -> Instead | None:

@@ -18,6 +18,8 @@ CONVENTION = Convention(
     name="flax",
     title="Flax",
     call="flax.nnx.ConvTranspose(in_features, out_features, {}, rngs=rngs)",
+    bias=("rngs=rngs", "use_bias=False, rngs=rngs"),
+    applied="(x)",
     layout=jax.LAYOUT,
     rules=(
         Rule("SAME", "max(e - s, 0)//2", "e - s - a"),

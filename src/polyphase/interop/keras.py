@@ -38,6 +38,8 @@ CONVENTION = Convention(
     name="keras",
     title="Keras 3",
     call="keras.layers.Conv{rank}DTranspose(filters, {})",
+    bias=("{})", "{}, use_bias=False)"),
+    applied="(x)",
     layout=LAYOUT,
     rules=(
         Rule("valid", "0", "e - max(e, s)"),

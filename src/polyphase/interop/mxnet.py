@@ -25,6 +25,7 @@ CONVENTION = Convention(
     name="mxnet",
     title="MXNet",
     call="mx.nd.Deconvolution(x, weight, bias, num_filter=C_out, no_bias=False, {})",
+    bias=("bias, num_filter=C_out, no_bias=False", "num_filter=C_out, no_bias=True"),
     layout=LAYOUT,
     rules=(
         Rule("pad, adj", "p", "p - op"),

@@ -40,6 +40,8 @@ CONVENTION = Convention(
     name="onnx",
     title="ONNX",
     call='onnx.helper.make_node("ConvTranspose", ["X", "W", "B"], ["Y"], {})',
+    bias=(', "B"]', "]"),
+    slices=False,
     layout=LAYOUT,
     rules=(
         Rule("pads, output_padding", "begin", "end - op"),

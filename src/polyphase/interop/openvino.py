@@ -32,6 +32,7 @@ CONVENTION = Convention(
     name="openvino",
     title="OpenVINO",
     call="openvino.opset1.convolution_backprop_data(x, weight, {})",
+    slices=False,
     layout=LAYOUT,
     rules=(
         Rule("explicit", "begin", "end - op"),

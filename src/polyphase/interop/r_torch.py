@@ -29,6 +29,7 @@ CONVENTION = Convention(
     name="r_torch",
     title="torch for R",
     call="nnf_conv_transpose{rank}d(x, weight, bias, {})",
+    slices=False,
     layout=torch.LAYOUT,
     rules=(Rule("padding, output_padding", "p", "p - op"),),
     output_padding="below stride or below dilation",

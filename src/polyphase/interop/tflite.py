@@ -29,6 +29,8 @@ CONVENTION = Convention(
     name="tflite",
     title="TensorFlow Lite",
     call="TRANSPOSE_CONV(x, filters, {})",
+    result="",
+    slices=False,
     layout=LAYOUT,
     rules=(
         Rule("SAME", "max(T, 0)//2", "F - O - a"),
