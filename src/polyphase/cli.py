@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from polyphase.errors import PolyphaseError
+from polyphase.errors import OutputSizeError, PolyphaseError
 from polyphase.tools import arguments
 from polyphase.tools.check.command import check
 from polyphase.tools.convert import convert
@@ -21,7 +21,12 @@ from polyphase.tools.convert import convert
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
+# as grep has it: 1 is an answer, which is no; 2 is no answer
+NO, NO_ANSWER, INTERRUPTED = 1, 2, 130
+
+
+class Unreachable(click.ClickException):
+    """No parameters reach the size: the answer to ``solve`` is no."""
 
 
 def _typed(read: Callable[[str], Any]) -> Callable[[str], Any]:
@@ -144,7 +149,8 @@ def solve(
     """Parameters that map an input size to an output size, best first.
 
     A parameter that is left out is free; given several times, each of its values is allowed.
-    Several sizes joined by commas ask for one set that serves them all.
+    Several sizes joined by commas ask for one set that serves them all. The exit code is 1 where
+    nothing that is allowed reaches the size.
 
     \b
     polyphase solve 7 16 -s 2
@@ -156,8 +162,11 @@ def solve(
     from polyphase.tools.solutions import solutions
 
     freedom = arguments.freedom(len(input_sizes[0]), given)
-    with arguments.spelled():
-        found = solutions(input_sizes, output_sizes, freedom, limit)
+    try:
+        with arguments.spelled():
+            found = solutions(input_sizes, output_sizes, freedom, limit)
+    except OutputSizeError as error:
+        raise Unreachable(str(error)) from None
     return _answer(as_json, found.as_data(), lambda _: terminal.solutions(found))
 
 
@@ -233,7 +242,11 @@ app.add_command(convert)
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code: 0, or 2 after one line on stderr for bad input.
+    """Run one command and return its exit code.
+
+    That is 0, or 1 where the answer is no (nothing reaches the size, no such call, faults found),
+    or 2 where there is no answer: bad input, or an answer that cannot be written. What went wrong
+    is said in one line on stderr.
 
     >>> main(["size", "6", "-k", "3", "-s", "2", "-p", "1", "--json"])  # doctest: +ELLIPSIS
     {
@@ -256,7 +269,7 @@ def main(args: Sequence[str] | None = None) -> int:
             return answer
     except (click.ClickException, PolyphaseError) as error:
         print(f"polyphase: {_message(error, words)}", file=sys.stderr)
-        return BAD_INPUT
+        return NO if isinstance(error, Unreachable) else NO_ANSWER
     except click.Abort:
         return INTERRUPTED
     except OSError as error:
@@ -264,7 +277,7 @@ def main(args: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if not isinstance(error, BrokenPipeError):
             print(f"polyphase: cannot write the answer: {error.strerror}", file=sys.stderr)
-            return FAILED
+            return NO_ANSWER
     return 0
 
 

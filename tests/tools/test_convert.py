@@ -171,10 +171,24 @@ def test_without_a_target_all_others_answer(capsys):
     assert code == 1
     assert "Keras 3 has no exact call" in out
     assert "MLX:\n  mx.conv_transpose1d(x, weight, stride=2, padding=1, output_padding=1)" in out
-    # without an input size they cannot say anything
-    assert "TensorFlow" not in out
+    # two need the input size, and say so in their places
+    told = " ".join(out.split())
+    for name in ("TensorFlow", "TensorFlow Lite"):
+        assert f"{name} has the output size in its call: add --input-size, such as" in told
+    assert told.count("--input-size 8.") == 2
     _, out, _ = run(capsys, "-k", "3", "-s", "2", "--input-size", "5")
     assert "TensorFlow:" in out
+    assert "--input-size" not in out
+
+
+def test_what_is_missing_is_no_refusal(capsys):
+    code, out, _ = run(capsys, "-k", "4x4", "-s", "2", "-p", "1", "--json")
+    calls = {call["framework"]: call for call in json.loads(out)["calls"]}
+    assert list(calls) == [name for name in convert.NAMES if name != "torch"]
+    assert code == 0
+    for name in ("tensorflow", "tflite"):
+        assert calls[name]["exact"] is None
+        assert calls[name]["reason"].endswith("add --input-size, such as --input-size 8x8")
 
 
 def test_prose_is_wrapped_and_calls_are_not(capsys, monkeypatch):
@@ -189,6 +203,18 @@ def test_prose_is_wrapped_and_calls_are_not(capsys, monkeypatch):
     ("words", "text"),
     [
         (["-k", "3", "-p", "x"], "padding must be an int, got 'x'"),
+        (
+            ["-k", "3x3", "-p", "0,1"],
+            "torch removes one number from both ends, got 0,1x0,1: polyphase.nn and polyphase."
+            "functional take it; the same in the terms of torch: y = torch.nn.functional."
+            "conv_transpose2d(x, weight, bias); y = y[:, :, :-1, :-1]; to convert it, use --from "
+            "onnx with pads=[0,0,1,1] for -p",
+        ),
+        (["-k", "3", "-p", "-1,2"], "add zeros at the two ends of the spatial axes: 1 and 0; y ="),
+        (["-k", "3", "-s", "2", "-p", "1,0"], "(x, weight, bias, stride=2, padding=1, output_pad"),
+        (["-k", "3", "-s", "2", "-p", "same"], "got same: polyphase.nn and polyphase.functional"),
+        (["--from", "mlx", "-k", "3", "-p", "0,1"], "y = mx.conv_transpose1d(x, weight); y = y[:"),
+        (["--from", "keras", "-k", "3", "-p", "1"], "padding must be 'valid' or 'same', got '1'"),
         (["-k", "3", "-s", "0"], "stride must be at least 1, got 0"),
         (["-k", "3", "foo=1"], "torch has no foo: it has kernel_size, stride"),
         (["-k", "3", "foo"], "'foo' is not NAME=VALUE, such as auto_pad=VALID"),

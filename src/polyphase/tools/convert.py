@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from polyphase.arithmetic.geometry import Geometry
 from polyphase.errors import GeometryError, PolyphaseError, Unsupported
 from polyphase.tools import arguments
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from polyphase.tools.weight_files import Converted
 
 EXACT, NO_CALL = 0, 1
+# of an axis, in what is said to those who gave no size
+SIZE = "8"
 AS_THEY_ARE = "as they are"
 # known without loading the modules; a test holds them against interop
 NAMES = (
@@ -38,11 +41,13 @@ class Name(str):
 class Translation(NamedTuple):
     """What a call becomes in one framework; without ``parameters`` there is ``instead``, or none.
 
-    ``steps`` are what to write, ``notes`` what to do with weights, arrays and bias.
+    ``steps`` are what to write, ``notes`` what to do with weights, arrays and bias. Where an option
+    is missing, ``reason`` names it and ``is_exact`` is ``None``.
     """
 
     target: str
     title: str
+    is_exact: bool | None
     parameters: dict[str, Any] | None
     reason: str
     instead: "Instead | None"
@@ -55,7 +60,7 @@ class Translation(NamedTuple):
         instead = self.instead
         return {
             "framework": self.target,
-            "exact": self.parameters is not None,
+            "exact": self.is_exact,
             "parameters": instead.parameters if instead else self.parameters,
             "reason": self.reason or None,
             "crop": instead.crop if instead else None,
@@ -68,7 +73,9 @@ class Translation(NamedTuple):
 
     def as_text(self, width: int = 100) -> str:
         """The answer for people; calls are not broken into lines, so that they can be copied."""
-        if self.parameters is not None:
+        if self.is_exact is None:
+            return "\n".join(wrap(f"{self.title} {self.reason}.", width, break_on_hyphens=False))
+        if self.is_exact:
             lines = [f"{self.title}:"]
         else:
             lines = wrap(f"{self.title} has no exact call for this: {self.reason}.", width)
@@ -149,7 +156,8 @@ def convert(
 
     The options are read as --from understands them; its further parameters are given by name, as
     in auto_pad=SAME_UPPER or output_shape=[12,12]. Where the other framework has no call that means
-    the same, the answer says why, and what to write instead; the exit code is then 1.
+    the same, the answer says why, and what to write instead; the exit code is then 1. Frameworks
+    that have the output size in their call, TensorFlow and TensorFlow Lite, need --input-size.
 
     With --weights the arrays of a file are converted, too: those whose shape fits the kernel, or
     those named by --only. All others are copied.
@@ -166,9 +174,9 @@ def convert(
         raise click.UsageError("--weights needs --out and --to")
     meant, groups = _read(source, dict(own), given, groups, input_size)
     targets = [target] if target else [name for name in FRAMEWORKS if name != source]
-    if not target and input_size is None:
-        targets = [name for name in targets if not FRAMEWORKS[name].CONVENTION.needs_sizes]
     found = [translate(meant, source, name, groups, input_size) for name in targets]
+    if target and found[0].is_exact is None:
+        raise click.UsageError(f"{target} {found[0].reason}")
     files: list[Converted] = []
     if weights and out and target:
         from polyphase.tools import weight_files
@@ -189,7 +197,7 @@ def convert(
         if files:
             parts.append("\n  ".join([f"{out}:", *_files_text(files, found[0].channel_axis)]))
         print("\n\n".join(parts))
-    return EXACT if all(one.parameters is not None for one in found) else NO_CALL
+    return NO_CALL if any(one.is_exact is False for one in found) else EXACT
 
 
 def _files_text(files: "list[Converted]", channel_axis: int | None) -> list[str]:
@@ -228,7 +236,11 @@ def translate(
     sizes: dict[str, Any] = {}
     if convention.needs_sizes:
         if input_size is None:
-            raise click.UsageError(f"{target} has the output size in its call: add --input-size")
+            example = arguments.joined((SIZE,) * geometry.rank)
+            lacks = (
+                f"has the output size in its call: add --input-size, such as --input-size {example}"
+            )
+            return Translation(target, convention.title, None, None, lacks, None, [], {}, None)
         sizes = {"batch": Name("batch"), "out_channels": Name("channels")}
         sizes["input_size"] = _spread("input_size", input_size, geometry.rank)
     parameters, reason, instead = None, "", None
@@ -245,7 +257,10 @@ def translate(
         if not convention.takes_bias and "add the bias" not in steps:
             notes["bias"] = "add it to the result"
     axis = _channel_axis(target, geometry.rank, 1 if one_each else groups) if steps else None
-    return Translation(target, convention.title, parameters, reason, instead, steps, notes, axis)
+    exact = parameters is not None
+    return Translation(
+        target, convention.title, exact, parameters, reason, instead, steps, notes, axis
+    )
 
 
 def _channel_axis(target: str, rank: int, groups: int) -> int | None:
@@ -296,9 +311,38 @@ def _read(
         if parameter.default is Parameter.empty and name not in own:
             raise click.UsageError(f"{source} needs {name}: give it as an option or by name")
     try:
-        return module.geometry(**own), groups
+        with arguments.spelled():
+            return module.geometry(**own), groups
     except TypeError as error:
-        raise click.UsageError(str(error)) from None
+        told = _way_out(source, own, groups) or arguments.typed(str(error))
+        raise click.UsageError(told) from None
+
+
+def _way_out(source: str, own: dict[str, Any], groups: int) -> str:
+    """What to do where a framework removes one number from both ends, and was given another."""
+    from polyphase.interop import FRAMEWORKS, Meaning
+
+    convention = FRAMEWORKS[source].CONVENTION
+    given = {name: own[theirs] for name, theirs in convention.names.items() if theirs in own}
+    padding = given.get("padding")
+    make: Callable[..., Geometry] = Geometry
+    if padding == "same":
+        make = Geometry.same
+        del given["padding"]
+    elif not (isinstance(padding, tuple) and any(isinstance(entry, tuple) for entry in padding)):
+        return ""
+    geometry = make(**given)
+    meant = Meaning(geometry, convention.layout.permutation(geometry.rank), convention.layout.flip)
+    told = (
+        f"{source} removes one number from both ends, got {arguments.joined(padding)}: "
+        "polyphase.nn and polyphase.functional take it; the same in the terms of "
+        f"{source}: {'; '.join(translate(meant, source, source, groups).steps)}"
+    )
+    begins, ends = zip(*geometry.pads, strict=True)
+    if min(*begins, *ends) < 0:
+        return told
+    pads = ",".join(map(str, (*begins, *ends)))
+    return f"{told}; to convert it, use --from onnx with pads=[{pads}] for -p"
 
 
 def _plain(value: Any, rank: int) -> Any:
