@@ -259,6 +259,23 @@ def test_a_plan_is_remembered_and_hardly_depends_on_its_form():
     assert pp.plan(LAYER) is pp.plan(Problem.parse(LAYER))
 
 
+def test_short_sums_are_stored_a_pixel_at_a_time():
+    # 48 products an output: what a tile takes is mostly its stores
+    problem = Problem.parse("conv n64 c3:64 i64x64 k4x4 s2x2 p1x1 nhwc")
+    choice = BY_NAME["channels"].tiling(problem, AVX512, 1 << 20).choice
+    assert choice.vectors * AVX512.lanes("f32") == problem.out_channels
+
+
+def test_a_box_that_outgrows_the_cache_is_read_once():
+    # the 64 rows of a few positions are more than the cache holds; 21 channels are two vectors
+    problem = Problem.parse("conv c21:21 i512x512 k64x64 s32x32 p16x16 nhwc")
+    tiling = BY_NAME["channels"].tiling(problem, AVX512, 1 << 20)
+    choice = tiling.choice
+    packed = tiling.packing(choice.box).channel * tiling.cell_elements(choice.depth)
+    assert packed > tiling.budget
+    assert tiling.panels_per_stretch(choice.vectors) == 1
+
+
 def test_extreme_problems_are_planned_at_once():
     # nothing is listed that has no part in the result; anything else would take years
     for line in (

@@ -28,6 +28,10 @@ LEAST_FILL = 0.75
 SCATTER_CYCLES = 28
 # the same where the channels fall on few sets of the first-level cache
 CROWDED_CYCLES = 250
+# cycles to write some of a pixel's channels, the others much later: memory likes longer runs
+APART_CYCLES = 11
+# cycles to bring a line of a box that outgrows the second-level cache
+FAR_LINE_CYCLES = 10
 CACHE_SETS = 64
 CACHE_WAYS = 8
 # a register tile has at most this many vectors of adjacent outputs
@@ -227,9 +231,13 @@ class ChannelsTiling(Tiling):
                 lines = positions / self.lanes
                 if not self.in_last:
                     lines = lines * self.axes[2].in_step + 1
-                fetch = lines * LINE_CYCLES + vectors * WEIGHT_LINE_CYCLES * self.pace
+                packed = packing.channel * self.cell_elements(depth)
+                line_cycles = LINE_CYCLES if packed <= self.budget else FAR_LINE_CYCLES
+                fetch = lines * line_cycles + vectors * WEIGHT_LINE_CYCLES * self.pace
                 step = self.step_cycles(fmas, loads, fetch)
                 store = fmas * (self._scatter_cycles(vectors) if self.scattered else 2)
+                if self.out_last and panels > self.stretch_count:
+                    store += positions * APART_CYCLES
                 arithmetic = columns * (taps * (step * self.in_channels + 6) + panels * store)
                 vectors_packed = packing.channel * self.cell_elements(self.in_channels) / self.lanes
                 cycles = self.box_count(box) * (arithmetic + vectors_packed * PACK_CYCLES)

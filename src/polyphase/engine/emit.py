@@ -106,7 +106,7 @@ class Emitter:
             phi.add_incoming(value, before)
         self.builder.branch(body)
         self.builder.position_at_end(body)
-        state = Loop(index, list(phis))
+        state = Loop(index, [self._plain(phi) if phi.type == POINTER else phi for phi in phis])
         yield state
         following = state.following or state.values
         after = self.builder.add(index, step)
@@ -180,8 +180,17 @@ class Emitter:
         if isinstance(offset, int):
             if offset == 0:
                 return pointer
-            offset = self.const(offset)
-        return self.builder.gep(pointer, [offset], source_etype=kind)
+            return self.builder.gep(pointer, [self.const(offset)], source_etype=kind)
+        return self._plain(self.builder.gep(pointer, [offset], source_etype=kind))
+
+    def _plain(self, pointer: ir.Value) -> ir.Value:
+        """The same pointer, of which LLVM does not ask how it came about.
+
+        It would try all ways of carrying such addresses through the loops, which takes longer than
+        the rest of a compilation and gains nothing.
+        """
+        name = "llvm.strip.invariant.group.p0"
+        return self.builder.call(self._intrinsic(name, POINTER, [POINTER]), [pointer])
 
     def load(self, pointer: ir.Value, offset: ir.Value | int, kind: ir.Type) -> ir.Value:
         """``pointer[offset]``."""
@@ -196,8 +205,8 @@ class Emitter:
 
     def record(self, table: ir.Value, index: ir.Value, fields: Sequence[str]) -> Record:
         """Line ``index`` of a table of integers, by the names of its fields."""
-        base = self.mul(index, len(fields))
-        return {name: self.load(table, self.add(base, i), I64) for i, name in enumerate(fields)}
+        line = self.at(table, self.mul(index, len(fields)), I64)
+        return {name: self.load(line, i, I64) for i, name in enumerate(fields)}
 
     def load_vector(
         self, pointer: ir.Value, offset: ir.Value | int, kind: ir.Type, mask: ir.Value | None = None
