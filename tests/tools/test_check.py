@@ -7,7 +7,9 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.utils import parametrizations
 
+import polyphase as pp
 from polyphase import models
+from polyphase.acceleration import accelerate
 from polyphase.arithmetic.geometry import Geometry
 from polyphase.models.unet import UNet
 from polyphase.tools.check import checking, loading, torch_walk
@@ -136,8 +138,14 @@ def test_a_cropping_unet_is_short_at_sizes_that_do_not_divide():
     assert "multiple of 16" in found.mend
 
 
-def test_a_mended_unet_has_only_positions_of_bias():
-    assert codes(UNet(width=2, join="output_size"), (1, 1, 37, 51)) == {"bias-only"}
+def test_a_mended_unet_is_clean():
+    found = report_of(UNet(width=2, join="output_size"), (1, 1, 37, 51)).findings
+    assert [(f.code, f.severity) for f in found] == [
+        ("bias-only", "note"),
+        ("nondeterminism", "note"),
+    ]
+    assert "up.1, up.2 and up.3 add" in found[0].says
+    assert found[0].mend.startswith("Nothing")
 
 
 def test_a_unet_is_warned_of_at_a_size_that_divides():
@@ -167,6 +175,35 @@ def test_a_functional_call_is_found_and_named():
     report = report_of(Net(), (1, 1, 6))
     assert [layer.layer.name for layer in report.layers] == ["kernel"]
     assert report.walk.outputs == ((1, 1, 12),)
+
+
+@pytest.mark.parametrize("convert", [lambda net: net, accelerate])
+def test_layers_of_polyphase_are_found_as_those_of_pytorch(convert):
+    net = nn.Sequential(nn.ConvTranspose2d(4, 2, 4, 2, 1), nn.ConvTranspose2d(2, 2, 3, 2, 1, 1))
+    report = report_of(convert(net), (1, 4, 8, 8))
+    assert [str(layer.layer.problem) for layer in report.layers] == [
+        "conv_transpose n1 c4:2 g1 i8x8 k4x4 s2x2 p1x1 o0x0 d1x1 f32 nchw",
+        "conv_transpose n1 c2:2 g1 i16x16 k3x3 s2x2 p1x1 o1x1 d1x1 f32 nchw",
+    ]
+    assert report.layers[0].evenness.measured
+
+
+def test_pairs_and_single_samples_of_polyphase_are_read():
+    class Net(nn.Module):
+        def forward(self, x):
+            return pp.functional.conv_transpose1d(
+                x, torch.ones(2, 3, 4), stride=2, padding=[(0, 1)]
+            )
+
+    layer = report_of(Net(), (2, 5)).layers[0].layer
+    assert layer.problem.geometry.pads == ((0, 1),)
+    assert layer.problem.output_shape == (1, 3, 11)
+
+
+def test_two_layers_with_one_weight_keep_their_names():
+    net = nn.Sequential(nn.ConvTranspose1d(2, 2, 4, 2, 1), nn.ConvTranspose1d(2, 2, 4, 2, 1))
+    net[1].weight = net[0].weight
+    assert [layer.layer.name for layer in report_of(net, (1, 2, 4)).layers] == ["0", "1"]
 
 
 def test_a_module_that_is_called_twice_is_two_layers():
@@ -238,17 +275,6 @@ def test_weights_that_make_up_for_the_overlap_are_a_note():
     with torch.no_grad():
         layer.weight.copy_(torch.tensor([[[0.5, 1, 0.5]]]))
     assert finding(nn.Sequential(layer), "uneven-overlap", (1, 1, 8)).severity == "note"
-
-
-@pytest.mark.parametrize(("op", "begin", "end"), [(1, 1, 1), (0, 1, 2)])
-def test_the_mend_of_an_uneven_layer_keeps_its_size_and_is_even(op, begin, end):
-    layer = nn.ConvTranspose1d(2, 2, 3, 2, 1, op)
-    found = finding(nn.Sequential(layer), "uneven-overlap", (1, 2, 8))
-    told = f"padding={begin}" if begin == end else f"padding=({begin}, {end})"
-    assert f"kernel_size=4 with {told}" in found.mend
-    mended = Geometry(4, 2, padding=((begin, end),))
-    assert mended.is_uniform
-    assert mended.output_size(8) == layer(torch.zeros(1, 2, 8)).shape[2]
 
 
 def test_a_crop_behind_the_layer_is_told_as_padding():

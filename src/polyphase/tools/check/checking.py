@@ -9,8 +9,9 @@ from typing import Any
 from polyphase.arithmetic.cost import cost
 from polyphase.tools.check.evenness import Evenness, evenness
 from polyphase.tools.check.finding import SEVERITIES, Finding, by_severity
-from polyphase.tools.check.layer_faults import layer_faults, overlapping
+from polyphase.tools.check.layer_faults import layer_faults
 from polyphase.tools.check.loading import CheckError, Input, Subject
+from polyphase.tools.check.overlap_faults import overlapping
 from polyphase.tools.check.size_faults import size_faults
 from polyphase.tools.check.walk import Layer, Walk
 
@@ -121,9 +122,7 @@ def check(
         raise CheckError(_why(subject, first))
     others = [] if first.stopped else _neighbours(subject, first, compute, progress)
     progress("Looking for faults")
-    findings = list(size_faults(first, others))
-    for layer in first.layers:
-        findings += layer_faults(first, layer)
+    findings = [*size_faults(first, others), *layer_faults(first)]
     if first.layers and not subject.is_onnx:
         findings.append(_nondeterminism())
     if first.stopped:

@@ -1,4 +1,4 @@
-"""Faults that a transposed layer has by itself: its parameters, its weights, its neighbours."""
+"""Faults that a transposed layer has by itself: its parameters, its speed, what follows it."""
 
 from collections.abc import Iterator
 from math import prod
@@ -6,38 +6,42 @@ from typing import Any
 
 import numpy as np
 
-from polyphase.arithmetic.axis import Axis
 from polyphase.arithmetic.cost import cost
 from polyphase.arithmetic.geometry import Geometry
 from polyphase.arithmetic.phases import tap_windows
-from polyphase.arithmetic.problem import Problem
-from polyphase.arithmetic.solve import solve
 from polyphase.errors import PolyphaseError
-from polyphase.tools.check.evenness import Evenness, evenness, tap_counts
 from polyphase.tools.check.finding import Finding, by, several
-from polyphase.tools.check.walk import Array, Layer, Walk
+from polyphase.tools.check.mends import each
+from polyphase.tools.check.overlap_faults import (
+    LISTED,
+    bias_only,
+    empty_phases,
+    needed_bias,
+    uneven,
+)
+from polyphase.tools.check.walk import Array, Layer, Walk, named
 
-# below this, what the weights add up to hides the uneven overlap
-EVEN_ENOUGH = 0.05
-# even overlap whose weights differ more than this, and more than chance does
-UNEVEN_WEIGHTS = 0.5
 LONG_KERNEL = 64
-# taps that are listed one by one
-LISTED = 4096
 
 
-def layer_faults(walk: Walk, layer: Layer) -> Iterator[Finding]:
-    """Everything that is found in one layer, apart from the sizes that it meets."""
+def layer_faults(walk: Walk) -> Iterator[Finding]:
+    """Everything that is found in the layers, apart from the sizes that they meet."""
+    for place, layer in enumerate(walk.layers):
+        yield from _one_layer(walk, place, layer)
+    yield from needed_bias(walk)
+    yield from _foldable(walk)
+
+
+def _one_layer(walk: Walk, place: int, layer: Layer) -> Iterator[Finding]:
     weights = layer.weights()
-    yield from _empty_phases(layer)
-    yield from _uneven(layer, weights)
-    yield from _bias_only(layer)
+    yield from empty_phases(layer)
+    yield from uneven(layer, weights)
+    yield from bias_only(walk, place, layer)
     yield from _dead_taps(layer)
     yield from _two_opinions(layer)
     yield from _not_portable(layer)
     yield from _slow(layer)
     yield from _diagonal(layer, weights)
-    yield from _foldable(walk, layer)
     for remark in layer.remarks:
         yield Finding(
             "runtimes-differ",
@@ -46,137 +50,6 @@ def layer_faults(walk: Walk, layer: Layer) -> Iterator[Finding]:
             remark,
             "polyphase.interop.onnx.rewrite(model)",
         )
-
-
-def overlapping(problem: Problem) -> list[Axis]:
-    """The axes along which results of several inputs can overlap."""
-    pairs = zip(problem.geometry.axes, problem.input_size, strict=True)
-    return [axis for axis, n in pairs if n > 1]
-
-
-def _empty_phases(layer: Layer) -> Iterator[Finding]:
-    geometry = layer.problem.geometry
-    shares = [
-        sum(count > 0 for count in tap_counts(axis)) / axis.stride
-        for axis in geometry.axes
-        if axis.stride <= LISTED
-    ]
-    if prod(shares) == 1:
-        return
-    total = prod(axis.stride for axis in geometry.axes)
-    empty = total - round(prod(shares) * total)
-    worst = max(geometry.axes, key=lambda axis: axis.stride / axis.kernel_size)
-    filled = "the bias alone" if layer.has_bias else "zeros"
-    shorter = worst.kernel_size < worst.stride
-    yield Finding(
-        "empty-phases",
-        "warning",
-        layer.name,
-        f"{empty} of {total} phases have no tap: {empty / total:.0%} of the output is {filled}, "
-        + (
-            f"because stride {worst.stride} is longer than the kernel of {worst.kernel_size}."
-            if shorter
-            else "because stride and dilation have a common divisor."
-        ),
-        f"Use a kernel of at least {worst.stride}, best a multiple of it."
-        if shorter
-        else "Use dilation 1, or one that has no divisor in common with the stride.",
-    )
-
-
-def _uneven(layer: Layer, weights: Array | None) -> Iterator[Finding]:
-    problem = layer.problem
-    axes = overlapping(problem)
-    if not axes or any(axis.stride > LISTED for axis in axes):
-        return
-    found = evenness(problem.geometry, weights)
-    if found is None:
-        return
-    uneven = [axis for axis in axes if 0 < min(tap_counts(axis)) < max(tap_counts(axis))]
-    if uneven:
-        yield _overlap(layer, uneven, found)
-    elif (
-        min(found.gains.flat) > 0
-        and found.measured
-        and found.unevenness > max(UNEVEN_WEIGHTS, found.noise)
-    ):
-        yield Finding(
-            "uneven-weights",
-            "note",
-            layer.name,
-            f"Every position gets the same number of taps, but the weights differ by phase: the "
-            f"response to a constant input varies by {found.unevenness:.0%} of its mean.",
-            "Look at a flat region of the output; initialise all phases alike (bilinear or ICNR).",
-        )
-
-
-def _overlap(layer: Layer, axes: list[Axis], found: Evenness) -> Finding:
-    axis = axes[0]
-    counts = tap_counts(axis)
-    measured = found.measured and found.unevenness < EVEN_ENOUGH
-    how = "of these weights" if found.measured else "with equal weights"
-    larger = -(-axis.kernel_size // axis.stride) * axis.stride
-    more = (larger - axis.kernel_size) * axis.dilation
-    begin, end = axis.begin + more // 2, axis.end + more - more // 2
-    pair = f"{begin}" if begin == end else f"({begin}, {end}), a pair that polyphase takes,"
-    return Finding(
-        "uneven-overlap",
-        "note" if measured else "warning",
-        layer.name,
-        f"Kernel {axis.kernel_size} is no multiple of stride {axis.stride}: positions get "
-        f"{' or '.join(map(str, sorted(set(counts))))} taps in turn. The response {how} to a "
-        f"constant input varies by {found.unevenness:.0%} of its mean"
-        + (", so they make up for it." if measured else ": a checkerboard."),
-        "Keep these weights, or use a kernel that is a multiple of the stride before training."
-        if measured
-        else f"kernel_size={larger} with padding={pair} makes the same size evenly; the old "
-        "weights with zeros as further taps are a start for training.",
-    )
-
-
-def _bias_only(layer: Layer) -> Iterator[Finding]:
-    problem = layer.problem
-    tails = tuple(max(0, -axis.end) for axis in problem.geometry.axes)
-    heads = tuple(max(0, -axis.begin) for axis in problem.geometry.axes)
-    if not any(tails + heads):
-        return
-    filled = "the bias alone" if layer.has_bias else "zeros"
-    where = " and ".join(
-        f"{several(max(counts), 'position')} at the {end}"
-        for counts, end in ((heads, "beginning"), (tails, "end"))
-        if any(counts)
-    )
-    yield Finding(
-        "bias-only",
-        "warning",
-        layer.name,
-        f"output_padding {by(_each(problem.geometry.output_padding))} adds {where} of an axis that "
-        f"no tap reaches: they hold {filled}.",
-        _reaching(problem),
-    )
-
-
-def _reaching(problem: Problem) -> str:
-    """Parameters with which taps reach every position of the same output."""
-    kernels: list[object] = []
-    pads: list[object] = []
-    for axis, n, target in zip(
-        problem.geometry.axes, problem.input_size, problem.output_size, strict=True
-    ):
-        if axis.end >= 0 and axis.begin >= 0:
-            kernels.append(axis.kernel_size)
-            pads.append(axis.begin)
-            continue
-        try:
-            best = solve(n, target, stride=axis.stride, limit=1)[0]
-        except PolyphaseError:
-            return "Drop output_padding, and pad the result if its size must be this one."
-        kernels.append(best.kernel_size)
-        pads.append(best.padding)
-    return (
-        f"kernel_size={_told(kernels)} with padding={_told(pads)} makes the same size out of taps; "
-        "or drop output_padding."
-    )
 
 
 def _dead_taps(layer: Layer) -> Iterator[Finding]:
@@ -215,7 +88,7 @@ def _dead_taps(layer: Layer) -> Iterator[Finding]:
 
 def _two_opinions(layer: Layer) -> Iterator[Finding]:
     for axis, op in zip(
-        layer.problem.geometry.axes, _each(layer.problem.geometry.output_padding), strict=True
+        layer.problem.geometry.axes, each(layer.problem.geometry.output_padding), strict=True
     ):
         if op >= axis.stride:
             yield Finding(
@@ -243,7 +116,7 @@ def _two_opinions(layer: Layer) -> Iterator[Finding]:
 
 def _not_portable(layer: Layer) -> Iterator[Finding]:
     geometry, groups = layer.problem.geometry, layer.problem.groups
-    if not any(_each(geometry.output_padding)):
+    if not any(each(geometry.output_padding)):
         return
     from polyphase.interop import keras, onnx, tflite
 
@@ -270,7 +143,7 @@ def _not_portable(layer: Layer) -> Iterator[Finding]:
             "not-portable",
             "note",
             layer.name,
-            f"output_padding {by(_each(geometry.output_padding))} with this padding has no exact "
+            f"output_padding {by(each(geometry.output_padding))} with this padding has no exact "
             f"counterpart in a single call of {' or '.join(names)}.",
             instead,
         )
@@ -335,29 +208,25 @@ def _diagonal(layer: Layer, weights: Array | None) -> Iterator[Finding]:
     )
 
 
-def _foldable(walk: Walk, layer: Layer) -> Iterator[Finding]:
-    output = walk.steps[layer.step].outputs[0] if layer.step < len(walk.steps) else -1
-    readers = walk.readers(output)
-    if len(readers) != 1 or readers[0].kind != "norm":
+def _foldable(walk: Walk) -> Iterator[Finding]:
+    layers = []
+    for layer in walk.layers:
+        output = walk.steps[layer.step].outputs[0] if layer.step < len(walk.steps) else -1
+        readers = walk.readers(output)
+        if len(readers) == 1 and readers[0].kind == "norm":
+            layers.append(layer)
+    if not layers:
         return
-    saved = 2 * layer.problem.item_size * prod(layer.problem.output_shape)
+    saved = sum(2 * one.problem.item_size * prod(one.problem.output_shape) for one in layers)
     yield Finding(
         "foldable-norm",
         "note",
-        layer.name,
-        "Batch normalisation follows at once. For inference it can be folded into weights and "
-        f"bias, which saves reading and writing {_megabytes(saved)}.",
+        "",
+        f"Batch normalisation follows at once after {named(layers)}. For inference it can be "
+        f"folded into weights and bias, which saves reading and writing {_megabytes(saved)}.",
         "torch.nn.utils.fusion.fuse_conv_bn_eval(conv, norm, transpose=True)",
     )
 
 
 def _megabytes(count: int) -> str:
     return f"{count / 1e6:.3g} MB"
-
-
-def _told(values: list[object]) -> str:
-    return str(values[0] if len(set(values)) == 1 else tuple(values))
-
-
-def _each(value: object) -> tuple[int, ...]:
-    return value if isinstance(value, tuple) else (value,)

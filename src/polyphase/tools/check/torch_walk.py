@@ -9,10 +9,8 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
     DynamicOutputShapeException,
-    FakeTensor,
     FakeTensorMode,
 )
-from torch.nn.modules import module as torch_modules
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
@@ -20,7 +18,8 @@ from polyphase.arithmetic.geometry import Geometry
 from polyphase.arithmetic.problem import Problem
 from polyphase.errors import PolyphaseError
 from polyphase.tools.check.loading import CheckError
-from polyphase.tools.check.walk import Array, Journal, Shape, Walk
+from polyphase.tools.check.torch_names import Names, following
+from polyphase.tools.check.walk import Journal, Shape, Walk
 
 DTYPES = {
     torch.float32: "f32",
@@ -61,15 +60,15 @@ def walk(
         stack.enter_context(torch.no_grad())
         stack.enter_context(_without_mkldnn())
         tensors = [_empty(shape, dtype) for shape, dtype in inputs]
-        names = stack.enter_context(_names(model))
+        names = stack.enter_context(following(model))
         watcher = stack.enter_context(_Watcher(journal, names, mend))
         try:
             made = model(*tensors)
         except DATA as error:
-            seen.stopped, seen.stopped_by = _first_line(error), "data"
+            seen.stopped, seen.stopped_by = _told(error, names), "data"
         except Exception as error:
             # whatever the model raises, what was seen before is worth showing
-            seen.stopped, seen.stopped_by = _first_line(error), _blame(watcher, error)
+            seen.stopped, seen.stopped_by = _told(error, names), _blame(watcher, error)
         else:
             seen.outputs = tuple(tuple(t.shape) for t in _tensors(made))
     seen.multiply_adds = watcher.operations // 2
@@ -98,9 +97,10 @@ def built(make: Callable[[], Any], limit: int) -> tuple[nn.Module, bool]:
 class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Writes every operation into the journal."""
 
-    def __init__(self, journal: Journal, names: "_Names", mend: bool) -> None:
+    def __init__(self, journal: Journal, names: Names, mend: bool) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.operations = 0
+        self._calls = 0
         self.seen = journal.walk
         self._journal = journal
         self._names = names
@@ -119,15 +119,19 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if name in JOINS:
             args = self._joined(name, read, keys, args)
             keys = [self._key(t) for t in _tensors((args, kwargs))]
-        announced = name == "convolution" and args[6]
-        if announced:
-            self._announce(args)
+        is_layer = _is_transposed(func, args)
         try:
+            if is_layer:
+                self._announce(*_meant(func, args))
             made = func(*args, **kwargs)
         except Exception:
-            if announced:
-                self.seen.layers.pop()
+            if is_layer:
+                self.seen.stopped_at = self._names.of(args[1])[0]
+                del self.seen.layers[self._calls :]
             raise
+        if is_layer:
+            self._calls += 1
+            made = self._as_asked(made)
         outputs = [self._new(t) for t in _tensors(made)]
         kind, change = _kind(name, args, self.seen.shapes, keys, outputs)
         if kind != "conv_transpose" and func._overloadpacket in flop_registry:
@@ -137,29 +141,31 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._journal.step(kind, keys, outputs, change)
         return made
 
-    def _announce(self, args: tuple[Any, ...]) -> None:
-        x, weight, bias, stride, padding, dilation, _, output_padding, groups = args
-        kernel = tuple(weight.shape[2:])
-        geometry = Geometry(
-            kernel,
-            tuple(stride),
-            padding=tuple(padding),
-            output_padding=tuple(output_padding),
-            dilation=tuple(dilation),
-        )
+    def _announce(
+        self, x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry, groups: int
+    ) -> None:
+        rank = geometry.rank
         problem = Problem(
             geometry,
-            tuple(x.shape[2:]),
-            x.shape[1],
+            tuple(x.shape[-rank:]),
+            x.shape[-rank - 1],
             weight.shape[1] * groups,
-            batch=x.shape[0],
+            batch=x.shape[0] if x.dim() == rank + 2 else 1,
             groups=groups,
             dtype=DTYPES.get(x.dtype, "f32"),
         )
         name, read = self._names.of(weight)
         calls = sum(layer.name.partition(" call ")[0] == name for layer in self.seen.layers)
         name += f" call {calls + 1}" if calls else ""
-        self._journal.layer(name, problem, bias is not None, read)
+        asked, self._names.asked = self._names.asked, ()
+        self._journal.layer(name, problem, bias is not None, read, asked=asked)
+
+    def _as_asked(self, made: Tensor) -> Tensor:
+        """The result in the size that the call asked for, also where the layer cannot make it."""
+        asked = self.seen.layers[-1].asked
+        if not self._mend or not asked or tuple(made.shape[-len(asked) :]) == asked:
+            return made
+        return made.new_zeros((*made.shape[: -len(asked)], *asked))
 
     def _joined(
         self, name: str, read: list[Tensor], keys: list[int], args: tuple[Any, ...]
@@ -195,65 +201,6 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return key
 
 
-class _Names:
-    """What a tensor is called, and where we are in the model."""
-
-    def __init__(self, model: Any) -> None:
-        self.stack: list[nn.Module] = []
-        is_module = isinstance(model, nn.Module)
-        self._modules = {id(m): name for name, m in model.named_modules()} if is_module else {}
-        self._parameters = {
-            id(p): name
-            for name, p in (
-                [*model.named_parameters(), *model.named_buffers()] if is_module else []
-            )
-        }
-
-    def of(self, weight: Tensor) -> tuple[str, Callable[[], Array | None]]:
-        """Name of the layer that uses this weight, and how to read it."""
-        here = self.stack[-1] if self.stack else None
-        name = self._modules.get(id(here), "")
-        own = self._parameters.get(id(weight), "")
-        if own:
-            name = own.removesuffix(".weight")
-        elif not isinstance(here, nn.modules.conv._ConvTransposeNd):
-            name = f"{name}.conv_transpose".lstrip(".")
-        if name == "weight":
-            name = type(here).__name__ if here is not None else name
-        if not isinstance(weight, FakeTensor):
-            return name or "conv_transpose", lambda: _array(weight)
-        return name or "conv_transpose", lambda: _computed(here)
-
-
-@contextmanager
-def _names(model: Any) -> Iterator[_Names]:
-    """Follow the calls of modules while the block runs."""
-    names = _Names(model)
-
-    def enter(module: nn.Module, _: Any) -> None:
-        names.stack.append(module)
-
-    def leave(module: nn.Module, *_: Any) -> None:
-        while names.stack and names.stack.pop() is not module:
-            pass
-
-    handles = [
-        torch_modules.register_module_forward_pre_hook(enter),
-        torch_modules.register_module_forward_hook(leave, always_call=True),
-    ]
-    was_training = isinstance(model, nn.Module) and model.training
-    modes = {m: m.training for m in model.modules()} if was_training else {}
-    if was_training and not isinstance(model, torch.fx.GraphModule):
-        model.eval()
-    try:
-        yield names
-    finally:
-        for handle in handles:
-            handle.remove()
-        for module, mode in modes.items():
-            module.training = mode
-
-
 @contextmanager
 def _without_mkldnn() -> Iterator[None]:
     """Its operations for whole recurrent layers hide their arithmetic."""
@@ -265,22 +212,28 @@ def _without_mkldnn() -> Iterator[None]:
         torch._C._set_mkldnn_enabled(before)
 
 
-def _computed(module: nn.Module | None) -> Array | None:
-    """The weights of a module that makes them anew in every call: weight norm, spectral norm."""
-    if not isinstance(module, nn.modules.conv._ConvTransposeNd):
-        return None
-    with torch.no_grad():
-        for hook in module._forward_pre_hooks.values():
-            hook(module, ())
-        weight = module.weight
-    return None if isinstance(weight, FakeTensor) else _array(weight)
+def _is_transposed(func: Any, args: tuple[Any, ...]) -> bool:
+    """Whether it is PyTorch's operator, or polyphase's."""
+    name = func._schema.name
+    return name == "polyphase::conv_transpose" or bool(name == "aten::convolution" and args[6])
 
 
-def _array(weight: Tensor) -> Array | None:
-    if isinstance(weight, FakeTensor) or weight.is_meta:
-        return None
-    plain = weight.detach().cpu()
-    return (plain if plain.is_complex() else plain.float()).numpy()
+def _meant(func: Any, args: tuple[Any, ...]) -> tuple[Tensor, Tensor, Tensor | None, Geometry, int]:
+    """Input, weight, bias, geometry and groups of a call."""
+    if func._schema.name == "aten::convolution":
+        x, weight, bias, stride, padding, dilation, _, output_padding, groups = args
+        pads = tuple(padding)
+    else:
+        x, weight, bias, stride, begin, end, output_padding, dilation, groups = args
+        pads = tuple(zip(begin, end, strict=True))
+    geometry = Geometry(
+        tuple(weight.shape[2:]),
+        tuple(stride),
+        padding=pads,
+        output_padding=tuple(output_padding),
+        dilation=tuple(dilation),
+    )
+    return x, weight, bias, geometry, groups
 
 
 def _kind(
@@ -291,8 +244,10 @@ def _kind(
     made: list[int],
 ) -> tuple[str, tuple[tuple[int, int], ...]]:
     """The kind of an operation, and what a crop or a pad does to each spatial axis."""
-    if name == "convolution":
-        return ("conv_transpose" if args[6] else "conv"), ()
+    if name == "conv_transpose" or (name == "convolution" and args[6]):
+        return "conv_transpose", ()
+    if name in ("convolution", "conv"):
+        return "conv", ()
     if name in NORMS:
         # in training mode the statistics are those of the batch
         return ("norm" if name != "native_batch_norm" or not args[5] else "other"), ()
@@ -362,6 +317,9 @@ def _swap(arg: Any, swapped: dict[int, Tensor]) -> Any:
     return swapped.get(id(arg), arg)
 
 
-def _first_line(error: Exception) -> str:
+def _told(error: Exception, names: Names) -> str:
+    """The first line of an error, and where it was raised."""
     text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
+    told = f"{type(error).__name__}: {text[0].rstrip('.')}" if text else type(error).__name__
+    place = names.place(error)
+    return f"{told}, {place}" if place else told

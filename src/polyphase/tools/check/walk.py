@@ -40,6 +40,19 @@ class Layer:
     weights: Callable[[], Array | None]
     # what the exchange format told about the node and runtimes may read in another way
     remarks: tuple[str, ...] = ()
+    # the size that the call asked for; () where it left the size to the parameters
+    asked: Shape = ()
+
+
+def named(layers: Sequence[Layer], most: int = 6) -> str:
+    """The names of some layers as people list them.
+
+    Of more than ``most`` the rest are counted.
+    """
+    names = [layer.name for layer in layers]
+    if len(names) > most:
+        return f"{', '.join(names[:most])} and {len(names) - most} more"
+    return " and ".join([*filter(None, [", ".join(names[:-1])]), names[-1]])
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +91,8 @@ class Walk:
     stopped: str = ""
     # kind of what went wrong: "inputs", "data", "model"
     stopped_by: str = ""
+    # the transposed layer that refused its input, if it was one
+    stopped_at: str = ""
 
     def readers(self, value: int) -> list[Step]:
         """The steps that read a value."""
@@ -110,9 +125,10 @@ class Journal:
         has_bias: bool,
         weights: Callable[[], Array | None],
         remarks: tuple[str, ...] = (),
+        asked: Shape = (),
     ) -> None:
         """A transposed convolution, whose step is written next."""
-        found = Layer(name, problem, has_bias, len(self.walk.steps), weights, remarks)
+        found = Layer(name, problem, has_bias, len(self.walk.steps), weights, remarks, asked)
         self.walk.layers.append(found)
 
     def origin(self, value: int) -> int:
