@@ -320,6 +320,15 @@ def test_the_width_of_the_terminal_is_kept(command, width):
     assert max(map(len, lines)) <= width
 
 
+@pytest.mark.parametrize("width", ["60", "80", "120"])
+@pytest.mark.parametrize(
+    "command", [["size", *CLASSIC], ["solve", "7", "16"], ["explain", *CLASSIC]]
+)
+def test_no_line_ends_in_blanks(answer, monkeypatch, command, width):
+    monkeypatch.setenv("COLUMNS", width)
+    assert [line for line in answer(*command).splitlines() if line != line.rstrip()] == []
+
+
 @pytest.mark.parametrize(
     "command", [["size", *CLASSIC], ["solve", "7", "16"], ["explain", "c1:1 i6 k3 @größe"]]
 )

@@ -10,6 +10,7 @@ import repository
 
 import polyphase as pp
 from polyphase import Problem
+from polyphase.arithmetic.problem import OPERATORS
 from polyphase.engine import plan
 from polyphase.engine.methods import METHODS
 from polyphase.engine.target import NEON
@@ -213,8 +214,16 @@ def test_the_plan_is_the_cheapest_that_is_not_refused(target, monkeypatch):
         cheapest = min(cycles, key=cycles.get, default="reference")
         assert found.method.name == cheapest
         assert found.target is target
-        # the others say why they were not chosen, or refused
-        assert set(found.refusals) == set(BY_NAME) - {cheapest, "reference"}
+        # the others of the operator say why they were not chosen, or refused
+        assert set(found.refusals) == set(BY_NAME) - {cheapest, "weights", "reference"}
+
+
+def test_a_method_computes_some_operators():
+    for operator in OPERATORS:
+        problem = Problem.parse(f"{operator} c64:32 i8 k4 s2")
+        told = {pp.plan(problem).method.name, *pp.plan(problem).refusals}
+        assert ("weights" in told) == (operator == "weight_grad")
+        assert ("positions" in told) == (operator != "weight_grad")
 
 
 def test_a_plan_prints_one_fact_a_line():

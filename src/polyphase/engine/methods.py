@@ -12,7 +12,7 @@ from math import prod
 from types import ModuleType
 from typing import Any
 
-from polyphase.arithmetic.problem import Problem
+from polyphase.arithmetic.problem import OPERATORS, Problem
 from polyphase.engine import minimal_channels, minimal_positions
 from polyphase.engine.channels import ChannelsTiling
 from polyphase.engine.channels_tables import ChannelsTables
@@ -47,9 +47,10 @@ MOST_MINIMAL_TAPS = 256
 
 @dataclass(frozen=True)
 class Method:
-    """One way to compute a problem. Those without a kernel are plain NumPy."""
+    """One way to compute some operators. Those without a kernel are plain NumPy."""
 
     name: str
+    operators: tuple[str, ...]
     refuse: Callable[[Problem, Target], str | None]
     tiling: Callable[[Problem, Target, int], Tiling | WeightsTiling] | None = None
     tables: Callable[[Any], Any] | None = None
@@ -170,11 +171,15 @@ def _refuse_weights(problem: Problem, target: Target) -> str | None:
     return _refuse_any_kernel(problem, target)
 
 
+SUMS_OVER_TAPS = ("conv_transpose", "conv")
 METHODS = (
-    Method("channels", _refuse_channels, ChannelsTiling, ChannelsTables, channels),
-    Method("positions", _refuse_positions, PositionsTiling, PositionsTables, positions),
+    Method("channels", SUMS_OVER_TAPS, _refuse_channels, ChannelsTiling, ChannelsTables, channels),
+    Method(
+        "positions", SUMS_OVER_TAPS, _refuse_positions, PositionsTiling, PositionsTables, positions
+    ),
     Method(
         "minimal_positions",
+        SUMS_OVER_TAPS,
         _refuse_minimal_positions,
         minimal_positions.tiling,
         MinimalPositionsTables,
@@ -182,11 +187,12 @@ METHODS = (
     ),
     Method(
         "minimal_channels",
+        SUMS_OVER_TAPS,
         _refuse_minimal_channels,
         minimal_channels.tiling,
         MinimalChannelsTables,
         minimal_channels_kernel,
     ),
-    Method("weights", _refuse_weights, WeightsTiling),
-    Method("reference", lambda problem, target: None),
+    Method("weights", ("weight_grad",), _refuse_weights, WeightsTiling),
+    Method("reference", OPERATORS, lambda problem, target: None),
 )

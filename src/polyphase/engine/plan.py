@@ -95,6 +95,8 @@ def _best(problem: Problem, target: Target) -> Plan:
     refusals: dict[str, str] = {}
     found: list[Plan] = []
     for method in METHODS:
+        if problem.operator not in method.operators:
+            continue
         reason = method.refuse(problem, target)
         if reason is not None:
             refusals[method.name] = reason

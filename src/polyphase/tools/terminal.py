@@ -3,6 +3,7 @@
 The text is plain ASCII; rich chooses the lines of the tables to suit the terminal's encoding.
 """
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 
 from rich import box
@@ -33,6 +34,8 @@ MAP_ROWS, MAP_COLUMNS = 8, 16
 LABEL_WIDTH = 8
 # of the phase table: taps, outputs and the gaps
 OTHER_COLUMNS = 22
+# at the ends of lines, where the cells of tables have them, before what ends a colour
+BLANKS = re.compile(r" +((?:\x1b\[[0-9;]*m)*)$", re.M)
 # narrower terminals get lines that run over
 NARROWEST = 40
 
@@ -47,7 +50,7 @@ def rendered(parts: Callable[[int], Iterable[RenderableType]]) -> str:
     with console.capture() as capture:
         for part in parts(console.width):
             console.print(part)
-    return capture.get()
+    return BLANKS.sub(r"\1", capture.get())
 
 
 def explanation(found: Explanation, width: int) -> Iterator[RenderableType]:
