@@ -251,7 +251,6 @@ def test_a_plan_without_a_kernel_says_so():
         "positions",
         "minimal_positions",
         "minimal_channels",
-        "weights",
     ]
     assert pp.plan("n1 c16:16 i6x6 k3x3 s2x2 int64").predicted_share is None
 
