@@ -104,9 +104,41 @@ def test_layouts(rank):
 
 
 REFUSED = [
-    ("", GeometryError, "the problem line needs c, i, k (c in:out channels"),
-    ("c1:1 i4", GeometryError, "the problem line needs k"),
-    ("c1:1 i4 k3 q7", GeometryError, "cannot read 'q7' in the problem line"),
+    (
+        "",
+        GeometryError,
+        "the problem line needs c (in:out channels, such as c64:32), i (input size, such as i8x8), "
+        "k (kernel size, such as k4x4), got ''",
+    ),
+    ("c1:1 i4", GeometryError, "the problem line needs k (kernel size, such as k4x4), got"),
+    ("c64 i4 k3", GeometryError, "c (in:out channels, such as c64:32), got 'c64 i4 k3': c64 is a"),
+    (
+        "c1:1 i4 k3 q7",
+        GeometryError,
+        "cannot read 'q7' in the problem line 'c1:1 i4 k3 q7': a line has c (in:out channels), "
+        "i (input size), k (kernel size), and may have n (batch), g (groups), s (stride), "
+        "p (padding), o (output padding), d (dilation), an operator (conv_transpose, conv, "
+        "weight_grad), a dtype (f32, f64, bf16, f16, c32, c64, c128, int8, int16, int32, int64, "
+        "uint8), a layout (ncl, nlc, nchw, nhwc, ncdhw, ndhwc), @name; an example is "
+        "'conv_transpose n2 c64:32 g1 i8x8 k4x4 s2x2 p1x1 o0x0 d1x1 f32 nchw @name'",
+    ),
+    (
+        "c1:1 i4 k3.5",
+        GeometryError,
+        "k (kernel size) takes whole numbers joined by x, such as k4x4",
+    ),
+    ("c1:1 i4 k", GeometryError, "k (kernel size) takes whole numbers joined by x, such as k4x4"),
+    ("c1:1 i4 k3 psame", GeometryError, "p (padding) takes whole numbers or begin,end pairs"),
+    ("c1-1 i4 k3", GeometryError, "c (in:out channels) takes two numbers, such as c64:32"),
+    ("c1:1 i4 k3 n1x1", GeometryError, "n (batch) takes a whole number, such as n2"),
+    ("c1:1 i4 k3 float32", GeometryError, "'c1:1 i4 k3 float32': did you mean f32? a line has"),
+    ("c1:1 i4 k3 NLC", GeometryError, "did you mean nlc? a line has"),
+    ("conv_transpose2d c1:1 i4 k3", GeometryError, "did you mean conv_transpose? a line has"),
+    (
+        "c1:1 i4x4 k3x3 ncl",
+        GeometryError,
+        "layout of 2 spatial axes must be one of nchw, nhwc, got",
+    ),
     ("c1:1 i4 k3 p-1", GeometryError, "padding must be at least 0, got -1; to add positions"),
     ("c1 i4 k3", GeometryError, "cannot read 'c1'"),
     ("c1:1 i4 k3 k5", GeometryError, "'k5' gives k a second time"),
@@ -124,7 +156,11 @@ REFUSED = [
     ("c1:1 i4x4x4x4 k3x3x3x3", GeometryError, "a problem has 1 to 3 spatial axes, got 4"),
     ("c4:6 g4 i4 k3", GeometryError, "groups must divide out_channels, got groups 4 and out_chan"),
     ("c6:4 g4 i4 k3", GeometryError, "groups must divide in_channels, got groups 4 and in_chan"),
-    ("c1:1 i4 k3 nchw", GeometryError, "layout must be one of ncl, nlc, got 'nchw'"),
+    (
+        "c1:1 i4 k3 nchw",
+        GeometryError,
+        "layout of 1 spatial axis must be one of ncl, nlc, got 'nchw'",
+    ),
     ("c1:1 i2 k1 p9", OutputSizeError, "output size would be -16"),
     ("conv c1:1 i2 k3", OutputSizeError, "covers 3 positions and does not fit size 2"),
     ("conv c1:1 i1 k4 s2", OutputSizeError, "covers 4 positions and does not fit size 1"),
@@ -150,7 +186,11 @@ def test_bad_lines_are_refused(line, error, text):
         ({"batch": -1}, GeometryError, "batch must be at least 0, got -1"),
         ({"dtype": "float32"}, GeometryError, "dtype must be one of f32, f64, bf16"),
         ({"dtype": None}, GeometryError, "dtype must be one of f32, f64, bf16"),
-        ({"layout": "nwc"}, GeometryError, "layout must be one of ncl, nlc, got 'nwc'"),
+        (
+            {"layout": "nwc"},
+            GeometryError,
+            "layout of 1 spatial axis must be one of ncl, nlc, got 'nwc'",
+        ),
         ({"operator": "deconv"}, GeometryError, "operator must be one of conv_transpose, conv"),
         ({"name": "two words"}, GeometryError, "name must have no spaces, got 'two words'"),
         ({"name": 5}, TypeError, "name must be text, got 5"),

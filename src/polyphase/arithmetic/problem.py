@@ -7,6 +7,7 @@ Its text form is one line, the same in tests, benchmarks, the command line and b
 
 import re
 from dataclasses import dataclass
+from itertools import chain
 from math import prod
 from typing import Any, Self
 
@@ -83,7 +84,8 @@ class Problem:
             raise GeometryError(f"a problem has 1 to 3 spatial axes, got {self.geometry.rank}")
         layouts = LAYOUTS[self.geometry.rank]
         set_field(self, "layout", self.layout or layouts[0])
-        _one_of("layout", self.layout, layouts)
+        axes = f"{self.rank} spatial ax{'is' if self.rank == 1 else 'es'}"
+        _one_of(f"layout of {axes}", self.layout, layouts)
         if not isinstance(self.name, str):
             raise TypeError(f"name must be text, got {self.name!r}")
         if re.search(r"\s", self.name):
@@ -180,10 +182,10 @@ class Problem:
             found[key] = value
         missing = [key for key in "cik" if key not in found]
         if missing:
-            raise GeometryError(
-                f"the problem line needs {', '.join(missing)} (c in:out channels, i input size, "
-                f"k kernel size), got {line!r}"
-            )
+            needs = ", ".join(f"{k} ({_KEYS[k][0]}, such as {_KEYS[k][2]})" for k in missing)
+            dtype = found.get("dtype", "")
+            remark = f": {dtype} is a dtype" if "c" in missing and dtype.startswith("c") else ""
+            raise GeometryError(f"the problem line needs {needs}, got {line!r}{remark}")
         rank = found["i"].count("x") + 1
         for key in "kspod":
             entries = found.setdefault(key, "x".join(_DEFAULTS.get(key, "") * rank)).count("x") + 1
@@ -218,10 +220,32 @@ class Problem:
 _DEFAULTS = {"s": "1", "p": "0", "o": "0", "d": "1"}
 # more digits than Python itself turns into a number
 _DIGITS = 1000
+# what the letters of a line mean, what they take, and an example
+_PER_AXIS = "whole numbers joined by x"
+_KEYS = {
+    "n": ("batch", "a whole number", "n2"),
+    "c": ("in:out channels", "two numbers", "c64:32"),
+    "g": ("groups", "a whole number", "g2"),
+    "i": ("input size", _PER_AXIS, "i8x8"),
+    "k": ("kernel size", _PER_AXIS, "k4x4"),
+    "s": ("stride", _PER_AXIS, "s2x2"),
+    "p": ("padding", "whole numbers or begin,end pairs joined by x", "p1x1 or p0,1x0,1"),
+    "o": ("output padding", _PER_AXIS, "o1x1"),
+    "d": ("dilation", _PER_AXIS, "d2x2"),
+}
+# what people write for the words of a line
+_WORDS = {word: word for word in (*OPERATORS, *ITEM_SIZES, *chain(*LAYOUTS.values()))} | {
+    "float32": "f32",
+    "float64": "f64",
+    "bfloat16": "bf16",
+    "float16": "f16",
+    "complex64": "c64",
+    "complex128": "c128",
+}
 _TOKENS = {
     "operator": re.compile("|".join(OPERATORS)),
     "dtype": re.compile("|".join(ITEM_SIZES)),
-    "layout": re.compile("|".join(layout for pair in LAYOUTS.values() for layout in pair)),
+    "layout": re.compile("|".join(chain(*LAYOUTS.values()))),
     "c": re.compile(r"c(?P<value>\d+:\d+)"),
     "p": re.compile(r"p(?P<value>-?\d+(,-?\d+)?(x-?\d+(,-?\d+)?)*)"),
     "@": re.compile(r"@(?P<value>\S+)"),
@@ -235,8 +259,22 @@ def _token(token: str, line: str) -> tuple[str, str]:
         match = pattern.fullmatch(token)
         if match:
             return key, match.groupdict().get("value", token)
+    # only mistakes need it
+    from difflib import get_close_matches
+
+    where = f"cannot read {token!r} in the problem line {line!r}:"
+    key = token[0]
+    # a word that begins with such a letter is followed by no number
+    if key in _KEYS and (len(token) == 1 or not token[1:].isidentifier() or key == "p"):
+        told, takes, example = _KEYS[key]
+        raise GeometryError(f"{where} {key} ({told}) takes {takes}, such as {example}")
+    near = get_close_matches(token.lower(), _WORDS, 1, 0.75)
+    meant = f" did you mean {_WORDS[near[0]]}?" if near else ""
+    needed, other = (", ".join(f"{k} ({_KEYS[k][0]})" for k in keys) for keys in ("cik", "ngspod"))
     raise GeometryError(
-        f"cannot read {token!r} in the problem line {line!r}; an example is "
+        f"{where}{meant} a line has {needed}, and may have {other}, an operator "
+        f"({', '.join(OPERATORS)}), a dtype ({', '.join(ITEM_SIZES)}), a layout "
+        f"({', '.join(chain(*LAYOUTS.values()))}), @name; an example is "
         "'conv_transpose n2 c64:32 g1 i8x8 k4x4 s2x2 p1x1 o0x0 d1x1 f32 nchw @name'"
     )
 
