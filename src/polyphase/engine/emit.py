@@ -186,8 +186,7 @@ class Emitter:
     def _plain(self, pointer: ir.Value) -> ir.Value:
         """The same pointer, of which LLVM does not ask how it came about.
 
-        It would try all ways of carrying such addresses through the loops, which takes longer than
-        the rest of a compilation and gains nothing.
+        It would weigh all ways of carrying it through the loops, longer than it does all else.
         """
         name = "llvm.strip.invariant.group.p0"
         return self.builder.call(self._intrinsic(name, POINTER, [POINTER]), [pointer])

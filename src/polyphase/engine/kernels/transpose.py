@@ -19,6 +19,8 @@ SQUARE = "target source rows lanes place columns channels width line_start line_
 LINE = "place term_start term_stop".split()
 # columns of a square that has lines, at the most
 MOST_SUMMED = 256
+# rows are fetched so many channels before they are transposed; more would push each other out
+CHANNELS_AHEAD = 2
 
 
 def build(dtype: str, target: Target) -> str:
@@ -42,22 +44,24 @@ def build(dtype: str, target: Target) -> str:
         source = e.at(c["weights"], square["source"], storage)
         out = e.at(c["panels"], square["target"], kind)
         summed = b.icmp_signed("<", square["line_start"], square["line_stop"])
+        existing = e.lanes_within(0, square["rows"])
         offsets = []
         for i in range(lanes):
             exists = b.icmp_signed("<", e.const(i), square["rows"])
-            # processors take long over a load that reads nothing where no memory is
-            offsets.append((exists, b.select(exists, e.mul(c["row_stride"], i), e.const(0))))
+            # in place of a row that does not exist the first one is read, and then left out
+            offsets.append(b.select(exists, e.mul(c["row_stride"], i), e.const(0)))
         with e.loop(0, square["channels"], carried=[source, out]) as channels:
             line, panel = channels.values
             with e.loop(0, square["columns"], lanes) as columns:
                 inside = e.lanes_within(0, b.sub(square["columns"], columns.index))
-                none = ir.Constant(inside.type, None)
+                start = e.at(line, columns.index, storage)
+                later = e.at(start, e.mul(c["channel_stride"], CHANNELS_AHEAD), storage)
                 rows = []
-                for exists, offset in offsets:
-                    mask = b.select(exists, inside, none)
-                    at = e.add(columns.index, offset)
-                    rows.append(e.widen(e.load_vector(line, at, storage, mask), kind))
-                vectors = e.deinterleave(rows)
+                for offset in offsets:
+                    e.prefetch(later, offset, storage)
+                    rows.append(e.widen(e.load_vector(start, offset, storage, inside), kind))
+                zero = ir.Constant(rows[0].type, None)
+                vectors = [b.select(existing, vector, zero) for vector in e.deinterleave(rows)]
                 with b.if_else(summed) as (aside, direct):
                     with aside:
                         for i, vector in enumerate(vectors):
