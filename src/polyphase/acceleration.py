@@ -47,9 +47,13 @@ def accelerate(model: Model, report: Report | None = None) -> Model:
     0: ConvTranspose2d(8, 4, kernel_size=(2, 2), stride=(2, 2)) runs on polyphase
     1 of 1 transposed layers runs on polyphase
 
-    Raises ``TypeError`` for what is no ``torch.nn.Module``.
+    Raises ``TypeError`` for what is no ``torch.nn.Module``, and for a report that is no function.
     """
     _check_model(model)
+    if report is not None and not callable(report):
+        raise TypeError(
+            f"report must be a function of one line of text, such as print, or None, got {report!r}"
+        )
     done = found = 0
     for name, layer in model.named_modules():
         if not isinstance(layer, _LAYERS):

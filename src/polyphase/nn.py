@@ -4,7 +4,11 @@ They are subclasses of PyTorch's own: the same constructor, parameters, initial 
 ``state_dict``, and ``isinstance`` goes on working.
 """
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Callable, Iterable, Sequence
+from difflib import get_close_matches
+from functools import wraps
+from math import gcd
 from typing import Any, ClassVar, Self
 
 import torch
@@ -14,10 +18,10 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from polyphase.arithmetic.axis import transposed_size
 from polyphase.arithmetic.geometry import Geometry
-from polyphase.arithmetic.values import PerAxis, PerAxisPadding
+from polyphase.arithmetic.values import PerAxis, PerAxisPadding, at_least, has_entries, whole
 from polyphase.errors import GeometryError, OutputSizeError, Unsupported
 from polyphase.functional.arguments import hashable, named_padding, per_axis
-from polyphase.functional.tensors.calls import are_symbols, run
+from polyphase.functional.tensors.calls import are_symbols, check_kinds, run
 from polyphase.functional.tensors.spatial import spatial
 
 __all__ = [
@@ -29,6 +33,34 @@ __all__ = [
     "LazyConvTranspose3d",
 ]
 
+# of the numbers of groups that a message lists
+MOST_GROUPS = 1024
+
+
+def _telling(construct: Callable[..., None]) -> Callable[..., None]:
+    """A constructor that says which argument was meant by one that it does not have."""
+    signature = inspect.signature(construct)
+    names = list(signature.parameters)[1:]
+
+    @wraps(construct)
+    def telling(self: Any, *args: Any, **given: Any) -> None:
+        try:
+            construct(self, *args, **given)
+        except TypeError:
+            try:
+                signature.bind(self, *args, **given)
+            except TypeError as error:
+                raise TypeError(f"{type(self).__name__}: {error}{meant(given)}") from None
+            raise
+
+    def meant(given: Iterable[str]) -> str:
+        for unknown in (name for name in given if name not in names):
+            near = get_close_matches(unknown, names, 1, 0.5)
+            return f"; did you mean {near[0]!r}?" if near else f"; it takes {', '.join(names)}"
+        return ""
+
+    return telling
+
 
 class _Layer(_ConvTransposeNd):
     """What layers of one to three axes share; each class joins it with PyTorch's own."""
@@ -36,6 +68,7 @@ class _Layer(_ConvTransposeNd):
     _rank: ClassVar[int]
     _conv: ClassVar[type[_ConvNd]]
 
+    @_telling
     def __init__(
         self,
         in_channels: int,
@@ -62,6 +95,7 @@ class _Layer(_ConvTransposeNd):
             name: per_axis(name, hashable(name, value), self._rank) for name, value in given.items()
         }
         geometry = _checked(**sizes)
+        _check_channels(in_channels, out_channels, groups)
         # the signature is that of PyTorch's layer, which comes next in every class
         super().__init__(
             in_channels,
@@ -109,6 +143,9 @@ class _Layer(_ConvTransposeNd):
         rank = self._rank
         if output_size is None:
             return self.output_padding
+        if not is_dynamo_compiling():
+            check_kinds(input=input)
+            _check_sequence(output_size, rank)
         lead = input.dim() - rank
         wanted = tuple(output_size)
         if len(wanted) not in (rank, rank + lead):
@@ -204,6 +241,31 @@ def _checked(
     )
 
 
+def _check_sequence(output_size: object, rank: int) -> None:
+    if not has_entries(output_size):
+        fix = f"; write {(output_size,) * rank}" if isinstance(output_size, int) else ""
+        raise TypeError(
+            f"output_size must be a sequence of {rank} ints, one per spatial axis, got "
+            f"{output_size!r}{fix}"
+        )
+
+
+def _check_channels(in_channels: int, out_channels: int, groups: int) -> None:
+    """Refuse channels that groups do not divide, as PyTorch does; lazy layers have 0 at first."""
+    channels = {"in_channels": in_channels, "out_channels": out_channels}
+    for name, value in channels.items():
+        at_least(name, (whole(name, value),), 0)
+    # PyTorch refuses what is not positive
+    if whole("groups", groups) > 0 and any(value % groups for value in channels.values()):
+        told = " and ".join(f"{name} {value}" for name, value in channels.items() if value)
+        common = gcd(*channels.values())
+        able = [str(n) for n in range(1, min(common, MOST_GROUPS) + 1) if common % n == 0]
+        raise GeometryError(
+            f"{told} must be divisible by groups, got groups {groups}: it can be "
+            f"{' or '.join(filter(None, (', '.join(able[:-1]), able[-1])))}"
+        )
+
+
 class ConvTranspose1d(_Layer, torch.nn.ConvTranspose1d):
     """``torch.nn.ConvTranspose1d`` on polyphase; see :class:`ConvTranspose2d`.
 
@@ -259,6 +321,7 @@ class LazyConvTranspose1d(torch.nn.LazyConvTranspose1d, ConvTranspose1d):  # typ
     ((1, 40, 800), 80)
     """
 
+    __init__ = _telling(torch.nn.LazyConvTranspose1d.__init__)
     cls_to_become = ConvTranspose1d
 
 
@@ -270,6 +333,7 @@ class LazyConvTranspose2d(torch.nn.LazyConvTranspose2d, ConvTranspose2d):  # typ
     ((1, 8, 12, 12), 16)
     """
 
+    __init__ = _telling(torch.nn.LazyConvTranspose2d.__init__)
     cls_to_become = ConvTranspose2d
 
 
@@ -281,4 +345,5 @@ class LazyConvTranspose3d(torch.nn.LazyConvTranspose3d, ConvTranspose3d):  # typ
     ((1, 2, 6, 6, 6), 4)
     """
 
+    __init__ = _telling(torch.nn.LazyConvTranspose3d.__init__)
     cls_to_become = ConvTranspose3d

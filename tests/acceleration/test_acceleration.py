@@ -139,6 +139,15 @@ def test_the_report():
     assert lines[-1] == "5 of 5 transposed layers run on polyphase"
 
 
+@pytest.mark.parametrize("report", [True, "lines", 1])
+def test_a_report_that_cannot_be_called(report):
+    untouched = model()
+    text = f"report must be a function of one line of text, such as print, or None, got {report!r}"
+    with pytest.raises(TypeError, match=text):
+        pp.accelerate(untouched, report=report)
+    assert not any(type(layer) is pp.nn.ConvTranspose2d for layer in untouched.modules())
+
+
 def test_a_layer_alone_and_layers_made_as_ours():
     layer = nn.ConvTranspose2d(4, 2, 2)
     assert pp.accelerate(layer) is layer

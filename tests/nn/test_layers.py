@@ -1,7 +1,9 @@
 """The layers where they differ from PyTorch's, and where they must not."""
 
 import inspect
+import re
 
+import numpy as np
 import pytest
 import torch
 from torch.nn.utils import parametrizations, parametrize
@@ -52,6 +54,18 @@ REFUSED = {
     "mode": ({"padding_mode": "circular"}, ValueError, "zeros"),
     "groups 0": ({"groups": 0}, ValueError, "positive"),
     "groups": ({"groups": 3}, ValueError, "divisible"),
+    "groups 2.0": ({"groups": 2.0}, TypeError, "groups must be an int, got 2.0"),
+    "a typing mistake": (
+        {"strid": 2},
+        TypeError,
+        "unexpected keyword argument 'strid'; did you mea",
+    ),
+    "another": ({"kernal": 2}, TypeError, "'kernal'; did you mean 'kernel_size'"),
+    "a word that is none": (
+        {"foo": 2},
+        TypeError,
+        "'foo'; it takes .*out_channels, kernel_size,",
+    ),
 }
 
 
@@ -64,6 +78,74 @@ def test_the_constructor_refuses(case):
     if case != "groups":
         with pytest.raises(error, match=text):
             pp.nn.LazyConvTranspose2d(4, **{"kernel_size": 3, **keywords})
+
+
+def test_what_the_constructor_says_of_channels():
+    text = "in_channels 16 and out_channels 8 must be divisible by groups, got groups 3: it can be "
+    with pytest.raises(GeometryError, match=f"{text}1, 2, 4 or 8"):
+        pp.nn.ConvTranspose2d(16, 8, 3, groups=3)
+    with pytest.raises(TypeError, match=r"LazyConvTranspose2d: .* 'strid'; did you mean 'stride'"):
+        pp.nn.LazyConvTranspose2d(8, 3, strid=2)
+    with pytest.raises(TypeError, match=re.escape("in_channels must be an int, got '16' (str)")):
+        pp.nn.ConvTranspose2d("16", 8, 3)
+    with pytest.raises(RuntimeError, match="out_channels must be at least 0, got -1"):
+        pp.nn.ConvTranspose2d(16, -1, 3)
+    missing = r"ConvTranspose2d: missing a required argument: 'kernel_size'"
+    with pytest.raises(TypeError, match=missing):
+        pp.nn.ConvTranspose2d(16, 8)
+
+
+def test_what_a_subclass_takes_is_its_own_affair():
+    class Named(pp.nn.ConvTranspose2d):
+        def __init__(self, *args, label, **kwargs):
+            super().__init__(*args, **kwargs)
+            self.label = label
+
+    assert Named(4, 2, 3, label="up").label == "up"
+    with pytest.raises(
+        TypeError, match="Named: got an unexpected keyword argument 'stide'; did yo"
+    ):
+        Named(4, 2, 3, label="up", stide=2)
+
+
+CALLS = {
+    "an array": (
+        {"input": np.zeros((1, 4, 5, 5))},
+        TypeError,
+        "input must be a torch.Tensor, got n",
+    ),
+    "an array and a size": (
+        {"input": np.zeros((1, 4, 5, 5)), "output_size": (9, 9)},
+        TypeError,
+        "input must be a torch.Tensor, got ndarray; convert it with torch.as_tensor(input)",
+    ),
+    "an int": (
+        {"output_size": 10},
+        TypeError,
+        "output_size must be a sequence of 2 ints, one per spatial axis, got 10; write (10, 10)",
+    ),
+    "text": ({"output_size": "10"}, TypeError, "output_size must be a sequence of 2 ints, one per"),
+    "floats": ({"output_size": (10.0, 10)}, TypeError, "output_size must be an int, got 10.0"),
+    "channels": (
+        {"input": torch.zeros(1, 3, 5, 5)},
+        RuntimeError,
+        "weight of shape (4, 2, 3, 3) with groups 1 takes 4 input channels, but input of shape "
+        "(1, 3, 5, 5) has 3: give it 4, or make the weight for 3",
+    ),
+    "channels last": (
+        {"input": torch.zeros(1, 5, 5, 4)},
+        RuntimeError,
+        "has 5: its last axis has 4, and channels come before the spatial axes",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CALLS)
+def test_a_call_refuses(case):
+    keywords, error, text = CALLS[case]
+    layer = pp.nn.ConvTranspose2d(4, 2, 3, stride=2, padding=1)
+    with pytest.raises(error, match=re.escape(text)):
+        layer(**{"input": torch.zeros(1, 4, 5, 5), **keywords})
 
 
 @pytest.mark.parametrize("rank", LAYERS)

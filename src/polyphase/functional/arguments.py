@@ -189,13 +189,13 @@ def check_axes(
     if len(input_shape) not in (rank + 1, rank + 2):
         raise GeometryError(
             f"input of {name} must have {rank + 2} axes (N, C, *size), or {rank + 1} without a "
-            f"batch, got shape {input_shape}"
+            f"batch, got shape {tuple(input_shape)}"
         )
     if len(weight_shape) != rank + 2:
         channels = "C_in, C_out/groups" if transposed else "C_out, C_in/groups"
         raise GeometryError(
             f"weight of {name} must have {rank + 2} axes ({channels}, *kernel_size), "
-            f"got shape {weight_shape}"
+            f"got shape {tuple(weight_shape)}"
         )
 
 
@@ -208,9 +208,17 @@ def _channels(operator: str, shapes: Shapes, groups: Any) -> tuple[int, int, int
     expected, out_channels = (first, second) if operator == "conv_transpose" else (second, first)
     in_channels = input_shape[len(input_shape) - len(weight_shape) + 1]
     if in_channels != expected:
+        taken = f"weight of shape {tuple(weight_shape)} with groups {groups} takes {expected}"
+        if input_shape[-1] == expected:
+            mend = f"its last axis has {expected}, and channels come before the spatial axes here"
+        elif weight_shape[1] == in_channels and groups == 1:
+            order = "(C_in, C_out/groups" if operator == "conv_transpose" else "(C_out, C_in/groups"
+            mend = f"the weight is {order}, *kernel_size) here, so swap its first two axes"
+        else:
+            mend = f"give it {expected}, or make the weight for {in_channels}"
         raise GeometryError(
-            f"weight of shape {weight_shape} with groups {groups} takes {expected} input channels, "
-            f"but input of shape {input_shape} has {in_channels}"
+            f"{taken} input channels, but input of shape {tuple(input_shape)} has {in_channels}: "
+            f"{mend}"
         )
     if bias_shape is not None and bias_shape != (out_channels,):
         raise GeometryError(

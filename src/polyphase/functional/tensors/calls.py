@@ -93,7 +93,7 @@ def _watched(
     parameters = stride, padding, output_padding, dilation, groups
     name = f"{operator}{rank}d"
     if not is_dynamo_compiling():
-        _check_kinds(input=input, weight=weight, bias=bias)
+        check_kinds(input=input, weight=weight, bias=bias)
         if has_torch_function(tensors):
             named = zip(_PARAMETERS, parameters, strict=True)
             given = {key: value for key, value in named if (key, operator) != _NO_PARAMETER}
@@ -135,7 +135,8 @@ def are_symbols(values: Iterable[Any]) -> bool:
     )
 
 
-def _check_kinds(**tensors: Any) -> None:
+def check_kinds(**tensors: Any) -> None:
+    """Refuse what is no tensor, by name; a bias may be ``None``."""
     for name, value in tensors.items():
         if isinstance(value, Tensor) and value.is_nested:
             raise Unsupported(
@@ -146,7 +147,8 @@ def _check_kinds(**tensors: Any) -> None:
             continue
         # tracers stand in for tensors
         if not hasattr(type(value), "__torch_function__"):
+            like = "" if name == "input" else " as input is"
             raise TypeError(
-                f"{name} must be a torch.Tensor as input is, got {type(value).__name__}; "
+                f"{name} must be a torch.Tensor{like}, got {type(value).__name__}; "
                 f"convert it with torch.as_tensor({name})"
             )
