@@ -12,7 +12,7 @@ from polyphase import models
 from polyphase.acceleration import accelerate
 from polyphase.arithmetic.geometry import Geometry
 from polyphase.models.unet import UNet
-from polyphase.tools.check import checking, loading, torch_walk
+from polyphase.tools.check import loading, neighbours, torch_walk
 from polyphase.tools.check.checking import check
 from polyphase.tools.check.evenness import evenness, tap_counts
 
@@ -91,7 +91,7 @@ SHAPES = {
 @pytest.mark.parametrize("name", EXPECTED)
 def test_what_is_found_in_the_built_in_networks(name, monkeypatch):
     # a few sizes are enough, except for those networks that have an encoder
-    monkeypatch.setattr(checking, "NEIGHBOURS", 16 if name in ("unet", "unet3d") else 3)
+    monkeypatch.setattr(neighbours, "LARGEST", 16 if name in ("unet", "unet3d") else 3)
     torch.manual_seed(0)
     model = models.build(name, **SMALL.get(name, {}))
     shapes = SHAPES.get(name, models.ARCHITECTURES[name].input_shapes)

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from polyphase import models
 from polyphase.tools import demo, trial
-from polyphase.tools.check import checking, measuring
+from polyphase.tools.check import measuring, neighbours
 
 # 45 x 61 is odd on most levels: 45, 22, 11, 5 rows and 61, 30, 15, 7 columns
 CORNER = (slice(0, 45), slice(0, 61))
@@ -32,7 +32,7 @@ def quick(monkeypatch):
     # what the machine can do takes seconds to measure
     gauge = SimpleNamespace(look=lambda: None, roof=SimpleNamespace(gflops=100.0, gbytes=10.0))
     monkeypatch.setattr(measuring, "Gauge", lambda *_: gauge)
-    monkeypatch.setattr(checking, "NEIGHBOURS", 4)
+    monkeypatch.setattr(neighbours, "LARGEST", 4)
 
 
 def console():

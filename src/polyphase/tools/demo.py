@@ -1,7 +1,7 @@
 """``make demo``: a U-Net on a photograph and a vocoder on a voice, checked, mended and measured."""
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from time import perf_counter
@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 from rich import box
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from polyphase.arithmetic.geometry import Geometry
 from polyphase.arithmetic.layers import ConvTranspose
 from polyphase.tools.check.page import page
 from polyphase.tools.check.screen import speeds, whole
+from polyphase.tools.progress import Say, bar
 from polyphase.tools.vocoder import mel_spectrogram, voice
 
 if TYPE_CHECKING:
@@ -42,7 +42,8 @@ def main() -> int:
         )
         return 2
     console = Console(highlight=False)
-    with console.status("Drawing the weights"):
+    with bar() as say:
+        say("Drawing the weights")
         # torch takes a moment to load
         from polyphase.models import build
         from polyphase.tools.trial import Trial, photograph
@@ -63,14 +64,16 @@ def show(trial: "Trial", vocoder: "nn.Module", console: Console, folder: Path, s
     console.print(_cast(trial))
 
     _heading(console, "1  A U-Net: where a plain decoder comes out short")
-    with console.status("Running the network as it is") as status:
+    with bar() as say:
+        say("Running the network as it is")
         failure, cropped = trial.plain_failure(), trial.sizes("crop")
-        plain = trial.checked("plain", status.update)
+        plain = trial.checked("plain", say)
     console.print(_size_table(trial.report))
     _say(console, _shortfall(trial, failure, cropped["output"]))
 
     _heading(console, "2  What mends it: polyphase's proposal")
-    with console.status("Running the mended network"):
+    with bar() as say:
+        say("Running the mended network")
         mended = trial.sizes("output_size")
     sizes_hold = cropped == trial.computed and mended == trial.proposed
     console.print(_mend_table(trial.report))
@@ -81,23 +84,26 @@ def show(trial: "Trial", vocoder: "nn.Module", console: Console, folder: Path, s
     _train(trial, console, steps)
 
     _heading(console, "4  polyphase beside PyTorch, on the whole feature maps")
-    with console.status("Comparing layer by layer") as status:
+    with bar() as say:
+        say("Comparing layer by layer")
         checks = trial.check_layers()
-        fast = trial.measured(status.update)
+        fast = trial.measured(say)
     layers_hold = all(check.holds for check in checks)
     console.print(_check_table(checks))
     _say(console, _compared(layers_hold))
     console.print(speeds(fast))
 
     _heading(console, "5  A vocoder: HiFi-GAN V1 on the mel spectrogram of a voice")
-    with console.status("Computing the spectrogram") as status:
+    with bar() as say:
+        say("Computing the spectrogram")
         spectrogram = mel_spectrogram(voice())
-        spoken = measured_vocoder(vocoder, spectrogram, status.update)
+        spoken = measured_vocoder(vocoder, spectrogram, say)
     console.print(speeds(spoken))
     voice_holds = all((layer.difference or 0) <= 1e-4 for layer in spoken.layers)
 
     _heading(console, "6  What was found")
-    with console.status("Drawing"):
+    with bar() as say:
+        say("Drawing")
         _draw(trial, cropped["output"], folder / "demo.png")
         _draw_voice(spectrogram, folder / "voice.png")
         for name, report in (("unet", plain), ("unet-mended", fast), ("hifigan", spoken)):
@@ -108,9 +114,7 @@ def show(trial: "Trial", vocoder: "nn.Module", console: Console, folder: Path, s
     return holds
 
 
-def measured_vocoder(
-    vocoder: "nn.Module", spectrogram: "Array", say: Callable[[str], None]
-) -> "Checked":
+def measured_vocoder(vocoder: "nn.Module", spectrogram: "Array", say: Say) -> "Checked":
     """The check of a vocoder on this spectrogram, and its speed on the maps that come of it."""
     import torch
 
@@ -294,15 +298,13 @@ def _ending(folder: Path, holds: bool, seconds: float) -> Iterator[str]:
 def _train(trial: "Trial", console: Console, steps: int) -> None:
     from polyphase.tools.trial import edges
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    deadline = perf_counter() + TRAINING_SECONDS
-    with Progress(*columns, TimeElapsedColumn(), console=console) as progress:
-        task = progress.add_task("steps", total=steps)
-        for _ in trial.train(edges(trial.photo), steps):
-            progress.advance(task)
+    deadline, done = perf_counter() + TRAINING_SECONDS, 0
+    with bar() as say:
+        for done, _ in enumerate(trial.train(edges(trial.photo), steps), start=1):
+            say("Training", done, steps)
             if perf_counter() > deadline:
                 break
-    if not progress.finished:
+    if done < steps:
         console.print(
             f"Stopped after {TRAINING_SECONDS} s, for this machine is busy or slow: "
             "the picture is rougher, and nothing else depends on it."

@@ -3,7 +3,7 @@
 :mod:`polyphase.tools.demo` shows what is found here.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
@@ -20,6 +20,7 @@ from polyphase.models.unet import Join, UNet, network
 from polyphase.tools.check.checking import Report, check
 from polyphase.tools.check.loading import Subject
 from polyphase.tools.check.measuring import measured_on
+from polyphase.tools.progress import Say, silent
 
 Array = NDArray[Any]
 Size = tuple[int, ...]
@@ -142,14 +143,14 @@ class Trial:
         modules = dict(self.net.named_modules())
         return [check_layer(name, modules[name], x, y) for name, (x, y) in seen.items()]
 
-    def checked(self, join: Join, say: Callable[[str], None] = lambda _: None) -> Report:
+    def checked(self, join: Join, say: Say = silent) -> Report:
         """What ``polyphase check`` finds in the network, joined in that way, on the photo."""
         self.net.join = join
         shape = tuple(self.image.shape)
         title = f"U-Net on a photograph, joined by {join}"
         return check(Subject("unet", title, self.net, ((shape, "float32"),)), progress=say)
 
-    def measured(self, say: Callable[[str], None] = lambda _: None) -> Report:
+    def measured(self, say: Say = silent) -> Report:
         """The check of the mended network, with its speed on the photo."""
         return measured_on(self.checked("output_size", say), [self.image], say)
 

@@ -1,9 +1,8 @@
 """The check itself: walk at the given size and at its neighbours, then look for faults."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import prod
-from time import perf_counter
 from typing import Any
 
 from polyphase.arithmetic.cost import cost
@@ -11,12 +10,11 @@ from polyphase.tools.check.evenness import Evenness, evenness
 from polyphase.tools.check.finding import SEVERITIES, Finding, by_severity
 from polyphase.tools.check.layer_faults import layer_faults
 from polyphase.tools.check.loading import CheckError, Input, Subject
+from polyphase.tools.check.neighbours import POWERS, Neighbours, neighbours, spatial
 from polyphase.tools.check.overlap_faults import overlapping
 from polyphase.tools.check.size_faults import size_faults
 from polyphase.tools.check.walk import Layer, Walk
-
-NEIGHBOURS = 16
-SECONDS_FOR_NEIGHBOURS = 8.0
+from polyphase.tools.progress import Say, silent
 
 
 @dataclass(frozen=True)
@@ -75,6 +73,19 @@ class Report:
         return bool(self.walk.stopped)
 
     @property
+    def stops_at(self) -> str:
+        """The layer at which a run stops, "" where it does not; the walk goes on behind it."""
+        return next(
+            (
+                layer.layer.name
+                for place, layer in enumerate(self.layers)
+                if not layer.layer.is_reached
+                or any(m.layer == place and not m.fits for m in self.walk.meetings)
+            ),
+            "",
+        )
+
+    @property
     def multiply_adds(self) -> int:
         """Multiply-adds of the whole model, as far as it was seen."""
         return self.walk.multiply_adds + sum(layer.multiply_adds for layer in self.layers)
@@ -94,9 +105,10 @@ class Report:
             "model": self.subject.name,
             "title": self.subject.title,
             "inputs": [list(shape) for shape in self.walk.inputs],
-            "outputs": [list(shape) for shape in self.walk.outputs],
+            "outputs": [] if self.stops_at else [list(shape) for shape in self.walk.outputs],
             "partial": self.is_partial,
             "stopped": self.walk.stopped,
+            "stops_at": self.stops_at,
             "sizes_tried": [list(size) for size in self.sizes_tried],
             "multiply_adds": self.multiply_adds,
             "layers": [layer.as_data() for layer in self.layers],
@@ -105,9 +117,7 @@ class Report:
         }
 
 
-def check(
-    subject: Subject, *, compute: bool = False, progress: Callable[[str], None] = lambda _: None
-) -> Report:
+def check(subject: Subject, *, compute: bool = False, progress: Say = silent) -> Report:
     """Check a model at its inputs and at the sizes next to them.
 
     >>> from polyphase.tools.check.loading import load
@@ -119,8 +129,8 @@ def check(
     progress("Running shapes through the model")
     first = _walk(subject, subject.inputs, compute)
     if first.stopped and not first.layers:
-        raise CheckError(_why(subject, first))
-    others = [] if first.stopped else _neighbours(subject, first, compute, progress)
+        raise CheckError(_why(subject, first, _larger(subject, first, compute)))
+    others = _neighbours(subject, first, compute, progress)
     progress("Looking for faults")
     findings = [*size_faults(first, others), *layer_faults(first)]
     if first.layers and not subject.is_onnx:
@@ -135,7 +145,7 @@ def check(
         first,
         tuple(_layer_report(layer, total) for layer in first.layers),
         tuple(by_severity(findings)),
-        tuple(dict.fromkeys(_size(walk) for walk in others)),
+        tuple(map(spatial, (*others.ran, *others.stopped))),
     )
 
 
@@ -149,30 +159,20 @@ def _walk(subject: Subject, inputs: Sequence[Input], compute: bool) -> Walk:
     return torch_walk.walk(subject.model, inputs, compute=compute)
 
 
-def _neighbours(
-    subject: Subject, first: Walk, compute: bool, progress: Callable[[str], None]
-) -> list[Walk]:
-    """Walks at larger inputs, as many as there is time for."""
+def _neighbours(subject: Subject, first: Walk, compute: bool, say: Say) -> Neighbours:
+    """Walks at larger inputs, where all inputs with spatial axes have one size."""
     sizes = {shape[2:] for shape, _ in subject.inputs if len(shape) > 2}
-    if len(sizes) != 1 or max(*sizes.copy().pop(), 0) == 1 or not first.layers:
-        return []
-    found = []
-    end = perf_counter() + SECONDS_FOR_NEIGHBOURS
-    for more in range(1, NEIGHBOURS + 1):
-        progress(f"Trying the sizes next to it: {more} of {NEIGHBOURS}")
+    if len(sizes) != 1 or max(*sizes.copy().pop(), 0) == 1 or not first.layers or first.stopped:
+        return Neighbours()
+
+    def run(size: tuple[int, ...]) -> Walk:
         moved = [
-            ((*shape[:2], *(n + more for n in shape[2:])), dtype) for shape, dtype in subject.inputs
+            ((*shape[:2], *(size if len(shape) > 2 else ())), dtype)
+            for shape, dtype in subject.inputs
         ]
-        walk = _walk(subject, moved, compute)
-        same = [layer.name for layer in walk.layers] == [layer.name for layer in first.layers]
-        if same and (not walk.stopped or walk.meetings):
-            found.append(walk)
-        elif not found and more == 3:
-            # a model of fixed size
-            break
-        if perf_counter() > end:
-            break
-    return found
+        return _walk(subject, moved, compute)
+
+    return neighbours(first, run, say)
 
 
 def _layer_report(layer: Layer, total: int) -> LayerReport:
@@ -210,9 +210,29 @@ def _partial(walk: Walk) -> Finding:
     )
 
 
-def _why(subject: Subject, walk: Walk) -> str:
-    shapes = " and ".join(",".join(map(str, shape)) for shape in walk.inputs)
-    return f"{subject.name} does not run with input {shapes} ({walk.stopped}): {_next(walk)}"
+def _why(subject: Subject, walk: Walk, larger: Sequence[Input]) -> str:
+    mend = _next(walk)
+    if larger:
+        mend = f"the next larger input that it takes is {_shapes([one for one, _ in larger])}."
+    return f"{subject.name} does not run with input {_shapes(walk.inputs)} ({walk.stopped}): {mend}"
+
+
+def _shapes(shapes: Sequence[tuple[int, ...]]) -> str:
+    return " and ".join(",".join(map(str, shape)) for shape in shapes)
+
+
+def _larger(subject: Subject, walk: Walk, compute: bool) -> Sequence[Input]:
+    """Larger inputs with which a model runs that stopped at these, () if none was found."""
+    if walk.stopped_by not in ("model", "inputs"):
+        return ()
+    for power in POWERS:
+        moved = [
+            ((*shape[:2], *(-(-n // power) * power for n in shape[2:])), dtype)
+            for shape, dtype in subject.inputs
+        ]
+        if tuple(moved) != tuple(subject.inputs) and not _walk(subject, moved, compute).stopped:
+            return moved
+    return ()
 
 
 def _next(walk: Walk) -> str:
@@ -227,10 +247,6 @@ def _next(walk: Walk) -> str:
 
 def _reachable(layer: Layer) -> Any:
     return layer.problem.geometry.output_sizes(layer.problem.input_size)
-
-
-def _size(walk: Walk) -> tuple[int, ...]:
-    return next((shape[2:] for shape in walk.inputs if len(shape) > 2), ())
 
 
 def _each(value: Any) -> tuple[Any, ...]:

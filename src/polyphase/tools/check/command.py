@@ -1,15 +1,13 @@
 """The command ``polyphase check``."""
 
 import json
-import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import click
 
 from polyphase.models import ARCHITECTURES
 from polyphase.tools.check.finding import SEVERITIES
+from polyphase.tools.progress import bar
 
 CLEAN, FAULTS = 0, 1
 
@@ -73,7 +71,7 @@ def check(
     from polyphase.tools.check import loading
     from polyphase.tools.check.checking import check as find
 
-    with _progress(quiet=not sys.stderr.isatty()) as say:
+    with bar() as say:
         say("Loading the model")
         subject = loading.load(model, tuple(map(loading.read_input, inputs)), trust)
         report = find(subject, compute=compute, progress=say)
@@ -97,30 +95,6 @@ def check(
         if html:
             print(f"The page is in {html}.")
     return FAULTS if report.fails(fail_on) else CLEAN
-
-
-class _progress:  # noqa: N801
-    """A line on stderr that says what is going on, as long as it is a terminal."""
-
-    def __init__(self, quiet: bool) -> None:
-        self._quiet = quiet
-        self._status: Any = None
-
-    def __enter__(self) -> Callable[[str], None]:
-        if not self._quiet:
-            from rich.console import Console
-
-            self._status = Console(stderr=True).status("Starting")
-            self._status.start()
-        return self._say
-
-    def __exit__(self, *_: object) -> None:
-        if self._status is not None:
-            self._status.stop()
-
-    def _say(self, what: str) -> None:
-        if self._status is not None:
-            self._status.update(what)
 
 
 def _listing(as_json: bool) -> str:

@@ -20,6 +20,7 @@ from polyphase.engine.run import operation
 from polyphase.tools.bench.contest import Runner, compete
 from polyphase.tools.bench.machine import Gauge, load
 from polyphase.tools.check.checking import LayerReport, Report
+from polyphase.tools.progress import Say, silent
 
 SECONDS_PER_LAYER = 0.6
 # calls at least as long are timed one by one
@@ -38,7 +39,7 @@ class _Given:
     result: Tensor
 
 
-def measured(report: Report, progress: Callable[[str], None] = lambda _: None) -> Report:
+def measured(report: Report, progress: Say = silent) -> Report:
     """The report with the times of each layer and of the whole model.
 
     The maps that reach the layers are those of a run on random input; :func:`measured_on` takes
@@ -54,9 +55,7 @@ def measured(report: Report, progress: Callable[[str], None] = lambda _: None) -
     return measured_on(report, inputs, progress)
 
 
-def measured_on(
-    report: Report, inputs: list[Tensor], progress: Callable[[str], None] = lambda _: None
-) -> Report:
+def measured_on(report: Report, inputs: list[Tensor], progress: Say = silent) -> Report:
     """The report with the times on these inputs, whose shapes are those that were checked."""
     about: dict[str, Any] = {"threads": torch.get_num_threads(), "load": load() or 0.0}
     if report.is_partial or not report.subject.has_weights or not report.layers:
@@ -75,8 +74,8 @@ def measured_on(
         progress("Running the model for the maps that reach its layers")
         given = _captured(model, inputs)
     layers = []
-    for place, (layer, one) in enumerate(zip(report.layers, given, strict=True), start=1):
-        progress(f"Measuring {layer.layer.name}: {place} of {len(given)}")
+    for place, (layer, one) in enumerate(zip(report.layers, given, strict=True)):
+        progress(f"Measuring {layer.layer.name}", place, len(given))
         layers.append(_measured_layer(layer, one))
     if model is None:
         about["reason"] = "the whole model is no model of torch, so it was not measured"

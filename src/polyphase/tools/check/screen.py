@@ -70,6 +70,8 @@ def summary(report: Report) -> str:
 def shapes(report: Report) -> str:
     """What goes in and what comes out."""
     inputs = " and ".join(by(shape) for shape in report.walk.inputs)
+    if report.stops_at:
+        return f"input {inputs}, no output: the model stops at {report.stops_at}"
     outputs = " and ".join(by(shape) for shape in report.walk.outputs) or "not reached"
     return f"input {inputs}, output {outputs}"
 

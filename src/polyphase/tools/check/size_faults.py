@@ -6,37 +6,119 @@ from polyphase.arithmetic.geometry import Geometry
 from polyphase.arithmetic.problem import Problem
 from polyphase.errors import OutputSizeError, PolyphaseError
 from polyphase.tools.check.finding import Finding, by
+from polyphase.tools.check.mends import each, serving
+from polyphase.tools.check.neighbours import Neighbours, axes_that_fit, rule, spatial, works
 from polyphase.tools.check.walk import Layer, Meeting, Shape, Walk
 
 
-def size_faults(walk: Walk, others: Sequence[Walk]) -> Iterator[Finding]:
+def size_faults(walk: Walk, others: Neighbours) -> Iterator[Finding]:
     """Everything that is wrong with sizes in ``walk``, and in the walks at other sizes."""
+    advice = _advice(walk, others)
     for place, layer in enumerate(walk.layers):
-        found = list(_misfits(walk, others, place, layer))
+        found = list(_unreachable(walk, others, place, layer, advice))
+        found += list(_misfits(walk, others, place, layer, advice))
         yield from found
         if not found:
             yield from _off_multiple(walk, place, layer)
-            yield from _repaired(walk, others, place)
+            yield from _repaired(walk, others.ran, place)
         yield from _cropped(walk, layer)
-    yield from _parity(walk, others)
+    yield from _stops(others)
+    yield from _parity(walk, others.ran)
 
 
-def spatial(walk: Walk) -> Shape:
-    """Size of the input that has spatial axes."""
-    return next((shape[2:] for shape in walk.inputs if len(shape) > 2), ())
+def _advice(walk: Walk, others: Neighbours) -> str:
+    """What to do about the input, "" where no input size helps."""
+    if others.fitting is None:
+        return ""
+    common = rule(axes_that_fit([walk, *others.ran]))
+    here = by(others.fitting)
+    if others.fitting == spatial(walk):
+        fine = [by(spatial(other)) for other in others.ran if works(other)]
+        some = f"keep to input sizes that fit, such as {' and '.join([here, *fine[:1]])}"
+        return f"pad the input to {common}" if common else some
+    return f"pad the input to {here}" + (f", {common}" if common else "")
 
 
 def _meetings(walk: Walk, place: int) -> list[Meeting]:
     return [meeting for meeting in walk.meetings if meeting.layer == place]
 
 
-def _misfits(walk: Walk, others: Sequence[Walk], place: int, layer: Layer) -> Iterator[Finding]:
+def _unreachable(
+    walk: Walk, others: Neighbours, place: int, layer: Layer, advice: str
+) -> Iterator[Finding]:
+    """Calls with an ``output_size`` that the layer cannot make."""
+    asked = [(seen, seen.layers[place]) for seen in (walk, *others.ran)]
+    failing = [(seen, one) for seen, one in asked if not one.is_reached]
+    if not failing:
+        return
+    seen, one = failing[0]
+    here = seen is walk
+    mend = serving(
+        _unpadded(layer.problem.geometry),
+        [(one.problem.input_size, one.asked) for _, one in asked if one.asked],
+    )
+    typed = f"{mend.typed}{mend.where} reach every size that is asked for" if mend else ""
+    sizes = [by(spatial(seen)) for seen, _ in failing]
+    says = (
+        f"is asked for {by(one.asked)} by output_size=, but from {by(one.problem.input_size)} it "
+        f"reaches {_reach(one)} alone, and PyTorch stops there"
+    )
+    if not here:
+        says = (
+            f"runs here, but not at {len(failing)} of {others.tried} larger inputs tried "
+            f"({_some(sizes)}): at {sizes[0]} it {says}"
+        )
+    yield Finding(
+        "unreachable-size",
+        "error" if here else "warning",
+        layer.name,
+        f"{says}.",
+        _sentence(typed, advice)
+        or "No kernel and padding reach all sizes that are asked for: crop or pad the result.",
+    )
+
+
+def _unpadded(geometry: Geometry) -> Geometry:
+    """Without the output padding, which ``output_size`` chooses."""
+    return Geometry(
+        geometry.kernel_size, geometry.stride, padding=geometry.pads, dilation=geometry.dilation
+    )
+
+
+def _reach(layer: Layer) -> str:
+    problem = layer.problem
+    told = []
+    for axis, base in zip(problem.geometry.axes, problem.output_size, strict=True):
+        last = base + axis.stride - 1
+        told.append(f"{base}" if last == base else f"{base} to {last}")
+    return " x ".join(told)
+
+
+def _some(sizes: Sequence[str], most: int = 4) -> str:
+    return ", ".join(sizes[:most]) + (", ..." if len(sizes) > most else "")
+
+
+def _sentence(*ways: str) -> str:
+    told = ", or ".join(way for way in ways if way)
+    return f"{told[:1].upper() if not told.startswith(('kernel', 'padding')) else told[:1]}" + (
+        f"{told[1:]}." if told else ""
+    )
+
+
+def _misfits(
+    walk: Walk, others: Neighbours, place: int, layer: Layer, advice: str
+) -> Iterator[Finding]:
     here = [meeting for meeting in _meetings(walk, place) if not meeting.fits]
     elsewhere = [
-        (spatial(other), meeting)
-        for other in others
+        (other, meeting)
+        for other in others.ran
         for meeting in _meetings(other, place)
         if not meeting.fits
+    ]
+    wanted = [
+        (seen.layers[place].problem, meeting)
+        for seen in (walk, *others.ran)
+        for meeting in _meetings(seen, place)
     ]
     if here:
         meeting = here[0]
@@ -46,40 +128,50 @@ def _misfits(walk: Walk, others: Sequence[Walk], place: int, layer: Layer) -> It
             layer.name,
             f"makes {by(meeting.made)} and meets {by(meeting.other)} in {meeting.how}: "
             f"{_lacking(meeting)}.",
-            _mend(walk, layer, meeting, _divisor([walk, *others])),
+            _mend(layer, meeting, wanted, advice),
         )
     elif elsewhere:
-        size, meeting = elsewhere[0]
-        failing = {size for size, _ in elsewhere}
-        other = next(other for other in others if spatial(other) == size)
-        at = other.layers[place] if place < len(other.layers) else layer
+        other, meeting = elsewhere[0]
+        failing = {spatial(other) for other, _ in elsewhere}
         yield Finding(
             "skip-mismatch",
             "warning",
             layer.name,
-            f"fits what it meets here, but not at {len(failing)} of {len(others)} larger inputs "
-            f"tried: from an input of {by(size)} it makes {by(meeting.made)} and meets "
+            f"fits what it meets here, but not at {len(failing)} of {others.tried} larger inputs "
+            f"tried: from an input of {by(spatial(other))} it makes {by(meeting.made)} and meets "
             f"{by(meeting.other)} in {meeting.how}, {_lacking(meeting)}.",
-            _mend(other, at, meeting, _divisor([walk, *others])),
+            _mend(other.layers[place], meeting, wanted, advice),
         )
 
 
-def _divisor(walks: Sequence[Walk]) -> int | None:
-    """The smallest number of whose multiples all sizes fit, and of no others, as far as tried."""
-    fits: dict[tuple[int, int], bool] = {}
-    for seen in walks:
-        for axis, n in enumerate(spatial(seen)):
-            fits[axis, n] = all(m.made[axis] == m.other[axis] for m in seen.meetings)
-    return _common_divisor(fits)
-
-
-def _common_divisor(fits: dict[tuple[int, int], bool]) -> int | None:
-    """The smallest number all of whose multiples fit, as far as tried; keys are axis and size."""
-    for divisor in range(2, 129):
-        multiples = [fine for (_, n), fine in fits.items() if n % divisor == 0]
-        if multiples and all(multiples):
-            return divisor
-    return None
+def _stops(others: Neighbours) -> Iterator[Finding]:
+    """Sizes at which the model stops, although it runs at others."""
+    stopped = [walk for walk in others.stopped if walk.stopped_at]
+    if not stopped and not others.ran:
+        # a model of fixed size
+        return
+    stopped = stopped or others.stopped
+    if not stopped:
+        return
+    sizes = [by(spatial(walk)) for walk in stopped]
+    runs = {spatial(walk): True for walk in others.ran}
+    runs |= {spatial(walk): False for walk in others.stopped}
+    common = rule(
+        {
+            (axis, n): all(fine for size, fine in runs.items() if size[axis] == n)
+            for size in runs
+            for axis, n in enumerate(size)
+        }
+    )
+    at = stopped[0].stopped_at
+    yield Finding(
+        "other-sizes",
+        "warning" if at else "note",
+        at,
+        f"{'stops' if at else 'The model stops'} at {len(stopped)} of {others.tried} larger inputs "
+        f"tried ({_some(sizes)}): {stopped[0].stopped}.",
+        f"Pad the input to {common}." if common else "Keep to sizes at which it runs.",
+    )
 
 
 def _lacking(meeting: Meeting) -> str:
@@ -89,27 +181,35 @@ def _lacking(meeting: Meeting) -> str:
     return " and ".join([*told, f"long by {long}"] if long > 0 else told)
 
 
-def _mend(walk: Walk, layer: Layer, meeting: Meeting, divisor: int | None = None) -> str:
+def _mend(
+    layer: Layer, meeting: Meeting, wanted: Sequence[tuple[Problem, Meeting]], advice: str
+) -> str:
     problem = layer.problem
-    padded = (
-        f"pad the input to a multiple of {divisor}"
-        if divisor
-        else ("pad the input to a size where all levels fit")
-    )
+    ways = [advice]
     if problem.output_size == meeting.made:
         try:
             fits = problem.geometry.for_output_size(problem.input_size, meeting.other)
         except OutputSizeError:
-            pass
+            asked = [(one.input_size, m.other) for one, m in wanted if one.output_size == m.made]
+            mend = serving(_unpadded(problem.geometry), asked)
+            if mend:
+                ways.insert(
+                    0,
+                    f"{mend.typed}{mend.where} makes all sizes that it meets, called with "
+                    "output_size= the size of what it meets",
+                )
         else:
-            extra = by(_each(fits.output_padding))
-            return (
-                f"Call it with output_size= the size of what it meets (output_padding {extra} "
-                f"there), or {padded}."
+            extra = by(each(fits.output_padding))
+            ways.insert(
+                0,
+                f"call it with output_size= the size of what it meets (output_padding {extra} "
+                "there)",
             )
-    if all(a >= b for a, b in zip(meeting.made, meeting.other, strict=True)):
-        return f"Crop the result to the size of what it meets, or {padded}."
-    return f"output_size= alone does not reach it: {padded}."
+    if len(list(filter(None, ways))) < 2 and all(
+        a >= b for a, b in zip(meeting.made, meeting.other, strict=True)
+    ):
+        ways.insert(0, "crop the result to the size of what it meets")
+    return _sentence(*ways) or "Resize the result, or pad it, to the size of what it meets."
 
 
 def _off_multiple(walk: Walk, place: int, layer: Layer) -> Iterator[Finding]:
@@ -233,69 +333,58 @@ def _cropped(walk: Walk, layer: Layer) -> Iterator[Finding]:
 
 
 def _parity(walk: Walk, others: Sequence[Walk]) -> Iterator[Finding]:
-    """An output that is not ``scale * n + constant`` for every input size ``n``."""
+    """An output that is not ``scale * n + constant`` for every input size ``n``, axis by axis."""
     size = spatial(walk)
     made = {
         spatial(seen): seen.outputs[0][2:]
         for seen in (walk, *others)
         if seen.outputs and len(seen.outputs[0]) == len(size) + 2
     }
-    last = max(made, default=size)
-    if not walk.layers or size not in made or last == size:
+    if not walk.layers or size not in made or len(made) < 2:
         return
-    slopes = [
-        (late - early) / (m - n)
-        for n, m, early, late in zip(size, last, made[size], made[last], strict=True)
-    ]
-    smaller = any(o < 0.75 * n for o, n in zip(made[size], size, strict=True))
-    if min(slopes) < 0.75 and smaller:
+    lines = [{n[axis]: out[axis] for n, out in made.items()} for axis in range(len(size))]
+    if any(lines[axis][n[axis]] != out[axis] for n, out in made.items() for axis in range(len(n))):
+        # an output axis that depends on several input axes follows no rule of one axis
+        return
+    if any(o < 0.75 * n for o, n in zip(made[size], size, strict=True)) and any(
+        _slope(line) < 0.75 for line in lines
+    ):
         # the output is meant to be smaller than the input
         return
-    scales = [max(1, round(slope)) for slope in slopes]
-    excess = {n: tuple(o - s * m for s, m, o in zip(scales, n, made[n], strict=True)) for n in made}
-    # what the size that divides best has is what is meant
-    meant = tuple(
-        excess[max(made, key=lambda n: n[axis] & -n[axis])][axis] for axis in range(len(size))
-    )
-    wrong = {
-        n: tuple(a - b for a, b in zip(found, meant, strict=True))
-        for n, found in excess.items()
-        if found != meant
+    wrong = [_excess(line) for line in lines]
+    off = {
+        n: tuple(wrong[axis][m] for axis, m in enumerate(n))
+        for n in made
+        if any(wrong[axis][m] for axis, m in enumerate(n))
     }
-    if not wrong:
+    if not off:
         return
-    here = size in wrong
-    shown = size if here else min(wrong)
-    amount = max(wrong[shown], key=abs)
-    side = "short" if amount < 0 else "long"
+    here = size in off
+    shown = size if here else min(off)
+    side = "short" if max(off[shown], key=abs) < 0 else "long"
+    fits = {(axis, n): not one for axis, line in enumerate(wrong) for n, one in line.items()}
+    common = rule(fits)
     yield Finding(
         "output-size",
         "error" if here else "warning",
         "",
         f"The output does not follow the input: {by(shown)} gives {by(made[shown])}, {side} by "
-        f"{by(tuple(map(abs, wrong[shown])))}; {len(wrong)} of {len(made)} sizes tried are off.",
-        _followed(made, wrong),
+        f"{by(tuple(map(abs, off[shown])))}; {len(off)} of {len(made)} sizes tried are off.",
+        "Give every transposed layer output_size="
+        + (f", or pad the input to {common} and cut the output." if common else "."),
     )
 
 
-def _followed(made: dict[Shape, Shape], wrong: dict[Shape, tuple[int, ...]]) -> str:
-    divisor = _common_divisor(
-        {
-            (axis, n): size not in wrong or not wrong[size][axis]
-            for size in made
-            for axis, n in enumerate(size)
-        }
-    )
-    if divisor:
-        return (
-            f"Give every transposed layer output_size=, or pad the input to a multiple of "
-            f"{divisor} and cut the output."
-        )
-    return "Give every transposed layer output_size=, or pad the input to a size that fits."
+def _slope(line: dict[int, int]) -> float:
+    first, last = min(line), max(line)
+    return (line[last] - line[first]) / (last - first) if last > first else 1.0
 
 
-def _each(value: object) -> tuple[int, ...]:
-    return value if isinstance(value, tuple) else (value,)
+def _excess(line: dict[int, int]) -> dict[int, int]:
+    """How far each output size of one axis is from what the input size that divides best says."""
+    scale = max(1, round(_slope(line)))
+    best = max(line, key=lambda n: n & -n)
+    return {n: out - scale * n - (line[best] - scale * best) for n, out in line.items()}
 
 
 def _plain(value: object) -> object:

@@ -1,5 +1,6 @@
 """Running shapes through a torch model without computing: fake tensors, and a mode that watches."""
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -59,6 +60,7 @@ def walk(
             stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
         stack.enter_context(torch.no_grad())
         stack.enter_context(_without_mkldnn())
+        stack.enter_context(_without_logs())
         tensors = [_empty(shape, dtype) for shape, dtype in inputs]
         names = stack.enter_context(following(model))
         watcher = stack.enter_context(_Watcher(journal, names, mend))
@@ -210,6 +212,21 @@ def _without_mkldnn() -> Iterator[None]:
         yield
     finally:
         torch._C._set_mkldnn_enabled(before)
+
+
+@contextmanager
+def _without_logs() -> Iterator[None]:
+    """PyTorch writes a traceback for each operation that refuses fake tensors; we tell it once."""
+    found = logging.root.manager.loggerDict
+    loggers = [found[name] for name in list(found) if name.partition(".")[0] == "torch"]
+    before = [(log, log.disabled) for log in loggers if isinstance(log, logging.Logger)]
+    for log, _ in before:
+        log.disabled = True
+    try:
+        yield
+    finally:
+        for log, was in before:
+            log.disabled = was
 
 
 def _is_transposed(func: Any, args: tuple[Any, ...]) -> bool:

@@ -43,6 +43,11 @@ class Layer:
     # the size that the call asked for; () where it left the size to the parameters
     asked: Shape = ()
 
+    @property
+    def is_reached(self) -> bool:
+        """Whether the layer makes the size that it is asked for."""
+        return self.asked in ((), self.problem.output_size)
+
 
 def named(layers: Sequence[Layer], most: int = 6) -> str:
     """The names of some layers as people list them.
