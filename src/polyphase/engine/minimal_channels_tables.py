@@ -9,9 +9,9 @@ import numpy as np
 from polyphase.engine.cover import Table
 from polyphase.engine.kernels import minimal_channels as kernel
 from polyphase.engine.kernels.minimal_positions import NOTHING
-from polyphase.engine.minimal import Section, forms_of
+from polyphase.engine.minimal import forms_of
 from polyphase.engine.minimal_channels import MinimalChannelsTiling
-from polyphase.engine.minimal_tables import MinimalTables
+from polyphase.engine.minimal_tables import MinimalTables, Sums
 from polyphase.engine.pack import Offsets, Strides
 from polyphase.engine.tables import tap_number
 from polyphase.engine.tiling import Corner
@@ -125,13 +125,13 @@ class MinimalChannelsTables(MinimalTables):
         differences = np.pad(self.differences(groups, prod(size) * self.cell), ((0, 0), (0, 1)))
         return np.concatenate([rows, differences])
 
-    def lines(self, valid: int, section: Section, members: Sequence[int]) -> list[Offsets]:
+    def lines(self, valid: int, along: Sequence[Sums]) -> list[Offsets]:
         """Weights of an input channel for every product, as sums of taps: ``(terms, entries)``."""
         channels = np.arange(self.panel_head)
         apart = np.where(channels < valid, channels * Strides.of(self.tiling).out_channel, -1)
         lines = []
-        for along in product(*(g.taps[i] for g, i in zip(section, members, strict=True))):
-            terms = [tap_number(self.tiling, *taps) for taps in product(*along)]
+        for sums in product(*along):
+            terms = [tap_number(self.tiling, *taps) for taps in product(*sums)]
             table = np.array(terms, np.int64)[:, None] + apart
             lines.append(np.where(apart < 0, -1, table))
         return lines

@@ -147,18 +147,17 @@ class MinimalPositionsTables(MinimalTables):
         rows = np.column_stack([(source + start).ravel(), (forms + cells).ravel(), nothing])
         return np.concatenate([rows, self.differences(groups, prod(size))])
 
-    def lines(self, valid: int, section: Section, members: Sequence[int]) -> list[Offsets]:
+    def lines(self, valid: int, along: Sequence[Sums]) -> list[Offsets]:
         """Weights of an input channel for every product, as sums of taps: ``(terms, entries)``."""
         apart = Strides.of(self.tiling).out_channel
         channels = np.arange(self.shape.channels)
         lines = []
-        outer = [group.taps[i] for group, i in zip(section, members, strict=True)]
-        for d, h in product(*outer):
+        for d, h in product(*along):
             for group in self.tiling.served:
                 # for each product the taps of every phase
-                for along in zip(*group.taps, strict=True):
+                for served in zip(*group.taps, strict=True):
                     terms = [
-                        [tap_number(self.tiling, *taps) for taps in product(d, h, w)] for w in along
+                        [tap_number(self.tiling, *taps) for taps in product(d, h, w)] for w in served
                     ]
                     # (terms, channels, phases)
                     table = np.array(terms, np.int64).T[:, None] + (channels * apart)[:, None]

@@ -13,11 +13,13 @@ from polyphase.engine.filtering import Form
 from polyphase.engine.kernels import driver
 from polyphase.engine.minimal import MinimalTiling, Section, forms_of
 from polyphase.engine.pack import Offsets, Panel
-from polyphase.engine.tables import Tables
+from polyphase.engine.tables import Tables, tap_number
 from polyphase.engine.tiling import Corner
 
 # cells that a phase really has along each tabled axis, for each combination of outputs
 Limits = tuple[tuple[int, ...], ...]
+# for each product of an axis the taps that it adds up
+Sums = tuple[tuple[int, ...], ...]
 
 
 class MinimalTables(Tables):
@@ -36,10 +38,10 @@ class MinimalTables(Tables):
         """Planes for each combination of forms of the tabled axes."""
 
     @abstractmethod
-    def lines(self, valid: int, section: Section, members: Sequence[int]) -> list[Offsets]:
+    def lines(self, valid: int, along: Sequence[Sums]) -> list[Offsets]:
         """Weights of an input channel for every product, as sums of taps: ``(terms, entries)``.
 
-        Of the phases that are number ``members`` of the groups, for ``valid`` output channels.
+        ``along`` are the taps along each tabled axis; ``valid`` is the number of output channels.
         """
 
     @property
@@ -88,12 +90,14 @@ class MinimalTables(Tables):
         tiling = self.tiling
         _, apart, *along = self.y_strides
         rows: list[tuple[int, ...]] = []
-        self.row_sources: list[tuple[int, Section, tuple[int, ...]]] = []
+        # the first output channel, the first tap, and the taps along each axis counted from there
+        self.row_sources: list[tuple[int, int, tuple[Sums, ...]]] = []
         self.limits: list[Limits] = []
         self._sections = []
         panel = 0
         for (start, stop), section in zip(self.tap_spans, tiling.sections, strict=True):
             begin = len(rows)
+            sums = [[_counted_from_first(taps) for taps in group.taps] for group in section]
             for first in range(0, tiling.out_channels, channels):
                 valid = min(channels, tiling.out_channels - first)
                 for members in product(*(range(len(group.phases)) for group in section)):
@@ -102,7 +106,9 @@ class MinimalTables(Tables):
                     y = first * apart
                     y += sum(p * stride for p, stride in zip(phases, along, strict=False))
                     rows.append((panel, y, start, stop, self._limit_number(phases), valid))
-                    self.row_sources.append((first, section, members))
+                    taps, along = zip(*(s[i] for s, i in zip(sums, members, strict=True)),
+                                      strict=True)  # fmt: skip
+                    self.row_sources.append((first, tap_number(tiling, *taps), along))
                     panel += channels + (stop - start) * tiling.in_channels * self.step_weights
             self._sections.append(range(begin, len(rows)))
         self.rows = np.array(rows, np.int64)
@@ -113,8 +119,7 @@ class MinimalTables(Tables):
         """Number of the limits that a combination of phases has."""
         tiling = self.tiling
         counts = [
-            axis.phases[number].count(axis.output_size)
-            for axis, number in zip(tiling.axes, phases, strict=False)
+            self._counts[axis][number] for axis, number in enumerate(phases)
         ]
         limits = []
         for j in range(tiling.outputs):
@@ -126,6 +131,12 @@ class MinimalTables(Tables):
         if found not in self.limits:
             self.limits.append(found)
         return self.limits.index(found)
+
+    @cached_property
+    def _counts(self) -> list[list[int]]:
+        """Outputs of each phase of each axis."""
+        axes = self.tiling.axes
+        return [[phase.count(axis.output_size) for phase in axis.phases] for axis in axes]
 
     def local(self, limits: Limits, origin: Corner, size: Corner) -> Limits:
         """The limits within a box."""
@@ -207,11 +218,16 @@ class MinimalTables(Tables):
     def panels(self) -> Iterator[Panel]:
         """Where the weights of every row tile come from."""
         spelled: dict[object, tuple[Offsets, list[Offsets]]] = {}
-        for row, (first, section, members) in enumerate(self.row_sources):
-            valid = int(self.rows[row, -1])
-            key = (valid, *(g.phases[i] for g, i in zip(section, members, strict=True)))
+        for row, (first, tap, along) in zip(self.rows.tolist(), self.row_sources, strict=True):
+            key = valid, _ = row[-1], along
             if key not in spelled:
                 channels = np.arange(self.panel_head)
                 biases = np.where(channels < valid, channels, -1).astype(np.int64)
-                spelled[key] = biases, self.lines(valid, section, members)
-            yield Panel(int(self.rows[row, 0]), first, *spelled[key])
+                spelled[key] = biases, self.lines(valid, along)
+            yield Panel(row[0], first, *spelled[key], tap)
+
+
+def _counted_from_first(sums: Sums) -> tuple[int, Sums]:
+    """The lowest tap, and all of them counted from it."""
+    first = min(map(min, sums))
+    return first, tuple(tuple(tap - first for tap in taps) for taps in sums)

@@ -30,15 +30,16 @@ class Panel:
 
     ``channel`` is the first output channel. ``biases`` are output channels counted from there, one
     per bias of the panel; ``taps`` has a line per outer tap with the offset of each entry from the
-    weights of an input channel and ``channel``. Negative means 0. A line of two axes, ``(terms,
-    entries)``, stands for sums. Panels that are alike share these objects, which is how a recipe
-    knows them again.
+    weight of an input channel and ``channel`` at tap ``first_tap``. Negative means 0. A line of two
+    axes, ``(terms, entries)``, stands for sums. Panels that are alike share these objects, which is
+    how a recipe knows them again.
     """
 
     target: int
     channel: int
     biases: Offsets
     taps: Sequence[Offsets] | Offsets
+    first_tap: int = 0
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class Recipe:
         self._entries: list[Offsets] = []
         self._length = 0
         found: dict[tuple[int, int], Table] = {}
-        places: list[tuple[int, int]] = []
+        places: list[tuple[int, int, int]] = []
         tables: list[Table] = []
         blocks = [(first, min(depth, cin - first)) for first in range(0, cin, depth)]
         apart = self.strides.in_channel, self.strides.out_channel
@@ -80,19 +81,20 @@ class Recipe:
         for panel in panels:
             key = id(panel.biases), id(panel.taps)
             start = panel.target + len(panel.biases)
-            taken = worth and self.squares.take(start, panel.channel, panel.taps)
+            place = start, panel.channel, panel.first_tap
+            taken = worth and self.squares.take(*place, panel.taps)
             if key not in found:
                 found[key] = self._runs(panel.biases, [] if taken else panel.taps, blocks)
             tables.append(found[key])
-            places.append((panel.target, panel.channel))
+            places.append((panel.target, panel.channel, panel.first_tap))
         groups = range(self.groups)
         self.squares.finish(blocks, [(g * size, g * self.strides.group) for g in groups])
         # the runs of every panel, moved to where it lies, and the same again for each group
         runs = np.concatenate(tables)
-        target, channel = np.repeat(places, [len(table) for table in tables], axis=0).T
+        target, channel, tap = np.repeat(places, [len(table) for table in tables], axis=0).T
         of_bias = runs[:, gather.RUN.index("from_bias")] == 1
         runs[:, 0] += target
-        runs[:, 1] += np.where(of_bias, channel, channel * self.strides.out_channel)
+        runs[:, 1] += np.where(of_bias, channel, channel * self.strides.out_channel + tap)
         every = np.repeat(runs[None], self.groups, axis=0)
         group = np.arange(self.groups)[:, None]
         every[:, :, 0] += group * size

@@ -72,10 +72,12 @@ class Squares:
         self._shapes: dict[int, _Shape | None] = {}
         self._found: dict[tuple[int, int, int, bool], _Lines] = {}
 
-    def take(self, start: int, channel: int, lines: Sequence[Offsets] | Offsets) -> bool:
+    def take(
+        self, start: int, channel: int, first_tap: int, lines: Sequence[Offsets] | Offsets
+    ) -> bool:
         """Take over the lines of a panel, which begin at ``start``; false if they are no squares.
 
-        ``channel`` is the output channel from which their offsets count.
+        ``channel`` and ``first_tap`` are those from which their offsets count.
         """
         if id(lines) not in self._shapes:
             self._shapes[id(lines)] = self._shape(lines)
@@ -85,7 +87,7 @@ class Squares:
         key = (channel + shape.channel, shape.rows, lines[0].shape[-1], shape.summed)
         found = self._found.setdefault(key, _Lines())
         found.starts.append(start)
-        found.taps.append(shape.taps)
+        found.taps.append(shape.taps + first_tap)
         found.terms.append(shape.terms)
         return True
 
@@ -96,6 +98,8 @@ class Squares:
             tables = [line.reshape(-1, line.shape[-1]) for line in lines]
             table, terms = np.concatenate(tables), np.array([len(part) for part in tables])
         else:
+            return None
+        if len(terms) < len(table) and self.tap_count > transpose.MOST_SUMMED:
             return None
         rows = int(np.count_nonzero(table[:1] >= 0))
         if rows < LEAST_ROWS or (self.tap_count < LEAST_COLUMNS and not self.joined):

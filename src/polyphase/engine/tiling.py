@@ -21,6 +21,8 @@ LEAST_PRODUCTS = 64
 # cycles to bring a line from the second-level cache: of the tile, or of weights, read in order
 LINE_CYCLES = 2.2
 WEIGHT_LINE_CYCLES = 1.5
+# share of a fetch that arithmetic does not hide
+UNHIDDEN = 0.03
 # cycles to pack a vector
 PACK_CYCLES = 4
 # bytes of sums that may rest in scratch between blocks of channels
@@ -196,8 +198,8 @@ class Tiling(ABC):
 
     def step_cycles(self, fmas: int, loads: int, fetch: float) -> float:
         """Cycles for one input channel of one outer tap: arithmetic, loads, fetches, or latency."""
-        latency = max((fmas + loads + 6) / 7, 4.0)
-        return max(fmas / 2, loads / 2, fetch, latency * self.pace)
+        others = max(loads / 2, (fmas + loads + 6) / 7, 4.0)
+        return max(fmas / 2, others * self.pace, fetch) + UNHIDDEN * fetch
 
     def cell_elements(self, depth: int) -> int:
         """Tile elements of a cell when ``depth`` input channels are packed at a time."""
