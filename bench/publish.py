@@ -5,10 +5,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from polyphase.tools.bench import gradients
-from polyphase.tools.bench.report import Report, read_report, record
+from polyphase.tools.bench.report import Part, Report, percent, ratio, read_report, record, threads
+from polyphase.tools.bench.rows import TORCH, summary
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "bench" / "results"
+# of the summary, and what they are called in the tables
+COLUMNS = {
+    "torch": TORCH,
+    "torch's better layout": "torch's better layout",
+    "best engine known": "best engine",
+    "share of the roofline": "roofline, >= 0.5 GFLOP",
+}
 BEGIN, END = "<!-- written by make bench -->", "<!-- end of what make bench writes -->"
 
 
@@ -25,9 +33,36 @@ def with_block(text: str, content: str) -> str:
 def blocks(results: Path) -> Iterator[tuple[Path, str]]:
     """Pages, and what stands between their marks when these are the results."""
     forward, backward = _newest(results, False), _newest(results, True)
-    both = f"{forward.brief()}\nTraining, in the same way:\n\n{gradients.brief(backward)}"
-    yield ROOT / "README.md", both
-    yield ROOT / "docs" / "benchmarks.md", gradients.tables(backward)
+    yield ROOT / "README.md", short(forward, backward)
+    both = f"### Forward\n\n{forward.brief()}\n### Training\n\n{gradients.tables(backward)}"
+    yield ROOT / "docs" / "benchmarks.md", both
+
+
+def short(forward: Report, backward: Report) -> str:
+    """Geometric means of both and the least of each, in a few lines."""
+    machine, roof = forward.machine, forward.roof
+    lines = [
+        f"{machine['processor']}, {machine['target']}, {threads(roof)}, {roof.dtype}; torch "
+        f"{machine['torch']}; {len(next(forward.parts()).rows)} layers. Times faster, as geometric "
+        "means:",
+        "",
+        f"| work | {' | '.join(COLUMNS)} |",
+        f"|---|{'---:|' * len(COLUMNS)}",
+    ]
+    steps = (part for part in backward.parts() if part.rows[0].kind == "step")
+    lines += [_means(f"forward, {part.title}", part, forward) for part in forward.parts()]
+    lines += [_means(part.title, part, backward) for part in steps]
+    return "\n".join(lines) + "\n"
+
+
+def _means(title: str, part: Part, report: Report) -> str:
+    found = summary(part.rows, report.roof)
+    cells = []
+    for name in COLUMNS.values():
+        mean = found.get(name)
+        form = percent if "roofline" in name else lambda value: f"{ratio(value)}x"
+        cells.append(f"{form(mean.mean)} (least {form(mean.least)})" if mean else "-")
+    return f"| {title} | {' | '.join(cells)} |"
 
 
 def _newest(results: Path, backward: bool) -> Report:

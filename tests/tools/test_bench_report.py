@@ -283,7 +283,23 @@ def test_the_pages_show_the_newest_results():
     assert sorted(page.name for page in pages) == ["README.md", "benchmarks.md"]
     for page, content in pages.items():
         assert script["block"](page.read_text()) == content
-    assert record(RESULTS).brief() in pages[repository.ROOT / "README.md"]
+    assert record(RESULTS).brief() in pages[repository.ROOT / "docs" / "benchmarks.md"]
+
+
+def test_the_summary_is_short_and_has_the_figures_of_the_tables():
+    pages = dict(publish()["blocks"](RESULTS))
+    short, whole = (pages[repository.ROOT / page] for page in ("README.md", "docs/benchmarks.md"))
+    assert len(short.splitlines()) <= 10
+    head, _, *rows = tables(short)[0]
+    assert [row[0].strip() for row in rows] == [
+        *("forward, channels-first", "forward, channels-last"),
+        *("forward and backward, channels-first", "forward and backward, channels-last"),
+    ]
+    summaries = [row for table in tables(whole) for row in table if row[1].strip() == "torch"]
+    means = {row[0].strip(): (row[3].strip(), row[4].split()[0]) for row in summaries}
+    for row in rows:
+        name = row[0].strip().removeprefix("forward, ")
+        assert row[1 + head[1:].index(" torch ")].strip() == "{} (least {})".format(*means[name])
 
 
 def test_there_is_nothing_to_publish_without_results(tmp_path):

@@ -98,7 +98,7 @@ class Report:
         return self.roof.dtype == "f32" and not self.kernel and names == layers
 
     def brief(self) -> str:
-        """Machine, summary and the table of channels-first tensors, for the README."""
+        """Machine, summary and the table of channels-first tensors, for the pages."""
         part = next(self.parts())
         table = _brief_table(part.rows, self.roof)
         lines = [
