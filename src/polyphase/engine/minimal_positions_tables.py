@@ -9,9 +9,8 @@ import numpy as np
 from polyphase.engine.cover import Grid, Output, Pattern, Table, column_tables
 from polyphase.engine.kernels import driver
 from polyphase.engine.kernels import minimal_positions as kernel
-from polyphase.engine.minimal import Section
 from polyphase.engine.minimal_positions import MinimalPositionsTiling
-from polyphase.engine.minimal_tables import Limits, MinimalTables
+from polyphase.engine.minimal_tables import Limits, MinimalTables, Sums
 from polyphase.engine.pack import Offsets, Strides
 from polyphase.engine.tables import tap_number
 from polyphase.engine.tiling import Corner, odd_lines
@@ -157,7 +156,8 @@ class MinimalPositionsTables(MinimalTables):
                 # for each product the taps of every phase
                 for served in zip(*group.taps, strict=True):
                     terms = [
-                        [tap_number(self.tiling, *taps) for taps in product(d, h, w)] for w in served
+                        [tap_number(self.tiling, *taps) for taps in product(d, h, w)]
+                        for w in served
                     ]
                     # (terms, channels, phases)
                     table = np.array(terms, np.int64).T[:, None] + (channels * apart)[:, None]

@@ -106,9 +106,10 @@ class MinimalTables(Tables):
                     y = first * apart
                     y += sum(p * stride for p, stride in zip(phases, along, strict=False))
                     rows.append((panel, y, start, stop, self._limit_number(phases), valid))
-                    taps, along = zip(*(s[i] for s, i in zip(sums, members, strict=True)),
-                                      strict=True)  # fmt: skip
-                    self.row_sources.append((first, tap_number(tiling, *taps), along))
+                    found = [each[i] for each, i in zip(sums, members, strict=True)]
+                    # what is unrolled on the last axis counts from 0
+                    tap = tap_number(tiling, *[*(tap for tap, _ in found), 0][:3])
+                    self.row_sources.append((first, tap, tuple(along for _, along in found)))
                     panel += channels + (stop - start) * tiling.in_channels * self.step_weights
             self._sections.append(range(begin, len(rows)))
         self.rows = np.array(rows, np.int64)
@@ -118,9 +119,7 @@ class MinimalTables(Tables):
     def _limit_number(self, phases: Sequence[int]) -> int:
         """Number of the limits that a combination of phases has."""
         tiling = self.tiling
-        counts = [
-            self._counts[axis][number] for axis, number in enumerate(phases)
-        ]
+        counts = [self._counts[axis][number] for axis, number in enumerate(phases)]
         limits = []
         for j in range(tiling.outputs):
             cells = list(counts)
@@ -229,5 +228,5 @@ class MinimalTables(Tables):
 
 def _counted_from_first(sums: Sums) -> tuple[int, Sums]:
     """The lowest tap, and all of them counted from it."""
-    first = min(map(min, sums))
+    first = min((tap for taps in sums for tap in taps), default=0)
     return first, tuple(tuple(tap - first for tap in taps) for taps in sums)
