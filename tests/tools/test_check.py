@@ -277,20 +277,6 @@ def test_weights_that_make_up_for_the_overlap_are_a_note():
     assert finding(nn.Sequential(layer), "uneven-overlap", (1, 1, 8)).severity == "note"
 
 
-def test_a_crop_behind_the_layer_is_told_as_padding():
-    class Cut(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.up = nn.ConvTranspose1d(1, 1, 6, 3)
-
-        def forward(self, x):
-            return self.up(x)[..., 1:-2]
-
-    found = finding(Cut(), "cropped", (1, 1, 5))
-    assert "padding=(1, 2)" in found.mend
-    assert "16.7%" in found.says
-
-
 def test_arithmetic_is_counted_as_pytorch_counts_it():
     net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ConvTranspose2d(8, 4, 2, 2))
     report = report_of(net, (2, 3, 10, 10))

@@ -11,6 +11,8 @@ from torch import nn
 import polyphase as pp
 from polyphase.tools.check import torch_walk
 from polyphase.tools.check.layer_faults import layer_faults
+from polyphase.tools.check.neighbours import Neighbours
+from polyphase.tools.check.size_faults import size_faults
 
 THEIRS = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 OURS = {1: pp.nn.ConvTranspose1d, 2: pp.nn.ConvTranspose2d, 3: pp.nn.ConvTranspose3d}
@@ -27,7 +29,7 @@ def found(model, code, *shapes):
 
 def typed(mend):
     """The parameters that a mend tells to type."""
-    told = re.split(r" (?:makes|reach|in polyphase)", mend)[0].removeprefix("Use ")
+    told = re.split(r" (?:makes|reach|in polyphase|never)", mend)[0].removeprefix("Use ")
     return eval(f"dict({told})")
 
 
@@ -143,3 +145,35 @@ def test_an_uneven_layer_that_is_asked_for_sizes_goes_on_reaching_them(size):
         wanted = [2 * n - 1 + n % 2 for n in (x.shape[2], x.shape[3])]
         torch.testing.assert_close(mended(x, output_size=wanted), up(x, output_size=wanted))
         assert not found(Level(mended), "uneven-overlap", (1, 2, 17, 17))
+
+
+class Cut(nn.Module):
+    """A layer whose result loses positions at both ends of each axis."""
+
+    def __init__(self, up, cuts):
+        super().__init__()
+        self.up = up
+        self.cuts = cuts
+
+    def forward(self, x):
+        return self.up(x)[(..., *(slice(a, -b or None) for a, b in self.cuts))]
+
+
+@pytest.mark.parametrize(
+    ("up", "cuts"),
+    [
+        (nn.ConvTranspose1d(1, 1, 6, 3), [(1, 2)]),
+        (nn.ConvTranspose1d(1, 1, 6, 3, 1, 1), [(1, 1)]),
+        (nn.ConvTranspose2d(1, 1, 4, 2), [(1, 1), (1, 1)]),
+        (nn.ConvTranspose2d(1, 1, 4, 2), [(1, 1), (0, 2)]),
+        (nn.ConvTranspose2d(1, 1, (4, 6), 2), [(1, 1), (2, 2)]),
+    ],
+)
+def test_a_crop_behind_a_layer_is_told_as_padding(up, cuts):
+    net = Cut(up, cuts)
+    x = torch.randn(1, 1, *(5,) * len(cuts))
+    walk = torch_walk.walk(net, [(tuple(x.shape), "float32")])
+    fault = next(f for f in size_faults(walk, Neighbours()) if f.code == "cropped")
+    for mended in rebuilt(up, fault.mend):
+        mended.load_state_dict(up.state_dict())
+        torch.testing.assert_close(mended(x), net(x))

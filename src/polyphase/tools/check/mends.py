@@ -135,7 +135,7 @@ def serving(
 ) -> Mend | None:
     """Parameters with which ``output_size`` reaches every size that is asked for.
 
-    ``asked`` are pairs of input and output size. ``None`` where no kernel and padding serve all.
+    ``asked`` are pairs of input and output size. ``None`` where none serve all.
 
     >>> serving(Geometry((3, 2), stride=2), [((8, 8), (16, 17)), ((8, 8), (17, 16))]).typed
     'kernel_size=(4, 2), padding=(1, 0)'
@@ -165,6 +165,10 @@ def _serving(axis: Axis, asked: list[tuple[int, int]]) -> AxisMend | None:
         for padding in sorted(range(extent(kernel, axis.dilation)), key=lambda p: abs(p - begin)):
             if extent(kernel, axis.dilation) - 2 * padding in bases:
                 return AxisMend(kernel, padding, padding, 0)
+    for kernel in kernels:
+        total = extent(kernel, axis.dilation) - bases[-1] if bases else -1
+        if total >= 0:
+            return AxisMend(kernel, total // 2, total - total // 2, 0)
     return None
 
 

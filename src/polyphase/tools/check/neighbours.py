@@ -9,7 +9,7 @@ from polyphase.tools.progress import Say
 
 LARGEST = 16
 # operations of all walks together, some seconds of work; counted, so that no report depends on time
-STEPS = 20_000
+STEPS = 12_000
 # a model that runs at none of so many sizes behind the first ones is one of fixed size
 FURTHER = 2
 # multiples that are tried where no size nearby fits

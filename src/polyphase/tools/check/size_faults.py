@@ -6,7 +6,7 @@ from polyphase.arithmetic.geometry import Geometry
 from polyphase.arithmetic.problem import Problem
 from polyphase.errors import OutputSizeError, PolyphaseError
 from polyphase.tools.check.finding import Finding, by
-from polyphase.tools.check.mends import each, serving
+from polyphase.tools.check.mends import AxisMend, Mend, each, serving
 from polyphase.tools.check.neighbours import Neighbours, axes_that_fit, rule, spatial, works
 from polyphase.tools.check.walk import Layer, Meeting, Shape, Walk
 
@@ -185,31 +185,28 @@ def _mend(
     layer: Layer, meeting: Meeting, wanted: Sequence[tuple[Problem, Meeting]], advice: str
 ) -> str:
     problem = layer.problem
-    ways = [advice]
-    if problem.output_size == meeting.made:
-        try:
-            fits = problem.geometry.for_output_size(problem.input_size, meeting.other)
-        except OutputSizeError:
-            asked = [(one.input_size, m.other) for one, m in wanted if one.output_size == m.made]
-            mend = serving(_unpadded(problem.geometry), asked)
-            if mend:
-                ways.insert(
-                    0,
-                    f"{mend.typed}{mend.where} makes all sizes that it meets, called with "
-                    "output_size= the size of what it meets",
-                )
-        else:
-            extra = by(each(fits.output_padding))
-            ways.insert(
-                0,
-                f"call it with output_size= the size of what it meets (output_padding {extra} "
-                "there)",
+    is_long = all(a >= b for a, b in zip(meeting.made, meeting.other, strict=True))
+    crop = "crop the result to the size of what it meets"
+    if problem.output_size != meeting.made:
+        return _sentence(crop if is_long else "", advice) or "Resize it to what it meets."
+    try:
+        fits = problem.geometry.for_output_size(problem.input_size, meeting.other)
+    except OutputSizeError:
+        asked = [(one.input_size, m.other) for one, m in wanted if one.output_size == m.made]
+        mend = serving(_unpadded(problem.geometry), asked)
+        if mend and (mend.torch_takes or not is_long):
+            crop = (
+                f"{mend.typed}{mend.where} makes all sizes that it meets, called with "
+                "output_size= the size of what it meets"
             )
-    if len(list(filter(None, ways))) < 2 and all(
-        a >= b for a, b in zip(meeting.made, meeting.other, strict=True)
-    ):
-        ways.insert(0, "crop the result to the size of what it meets")
-    return _sentence(*ways) or "Resize the result, or pad it, to the size of what it meets."
+        elif not is_long:
+            crop = "resize it to what it meets"
+        return _sentence(crop, advice)
+    extra = by(each(fits.output_padding))
+    return _sentence(
+        f"call it with output_size= the size of what it meets (output_padding {extra} there)",
+        advice,
+    )
 
 
 def _off_multiple(walk: Walk, place: int, layer: Layer) -> Iterator[Finding]:
@@ -320,15 +317,24 @@ def _cropped(walk: Walk, layer: Layer) -> Iterator[Finding]:
         (a - min(begin, 0), b - min(end, 0))
         for (a, b), (begin, end) in zip(layer.problem.geometry.pads, change, strict=True)
     )
-    given = pads[0] if len(set(pads)) == 1 else pads
-    symmetric = all(a == b for a, b in pads)
+    mend = Mend(
+        layer.problem.geometry,
+        tuple(
+            AxisMend(axis.kernel_size, *pair, op)
+            for axis, pair, op in zip(
+                layer.problem.geometry.axes,
+                pads,
+                each(layer.problem.geometry.output_padding),
+                strict=True,
+            )
+        ),
+    )
     yield Finding(
         "cropped",
         "note",
         layer.name,
-        f"{1 - kept:.1%} of its result is computed and then cut off.",
-        f"padding={pads[0][0] if symmetric and len(set(pads)) == 1 else given} never computes it"
-        + ("." if symmetric else "; polyphase takes such pairs, PyTorch does not."),
+        f"{100 * (1 - kept):.2g}% of its result is computed and then cut off.",
+        f"{mend.typed}{mend.where} never computes it.",
     )
 
 
