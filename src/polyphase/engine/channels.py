@@ -211,7 +211,9 @@ class ChannelsTiling(Tiling):
 
     def _scatter_cycles(self, vectors: int) -> int:
         """Cycles to scatter a vector: planes a power of two apart push each other out of cache."""
-        lines, rest = divmod(prod(self.problem.output_size) * self.problem.item_size, 64)
+        lines, rest = divmod(
+            prod(axis.output_size for axis in self.axes) * self.problem.item_size, 64
+        )
         sets = CACHE_SETS if rest else CACHE_SETS // gcd(CACHE_SETS, lines)
         crowded = vectors * self.lanes > sets * CACHE_WAYS
         return CROWDED_CYCLES if crowded else SCATTER_CYCLES
@@ -246,19 +248,19 @@ class ChannelsTiling(Tiling):
     def _pattern(self, positions: int, grid: Grid) -> tuple[Pattern, int]:
         """The pattern of so many positions that needs the fewest columns, and their number."""
         plain = Pattern(1, positions, 0)
-        columns = len(plain.bases(grid))
+        columns = plain.count(grid)
         if columns * positions <= LEAST_WASTE * prod(grid.size):
             return plain, columns
         sn, _, sh, _ = grid.strides
         # images side by side must each be a single run of positions
-        single = grid.size[0] > 1 and len(list(grid.runs())) <= grid.size[0]
+        single = grid.size[0] > 1 and len(grid.runs[0]) <= grid.size[0]
         found = [(columns, 1, plain)]
         for groups in range(2, min(positions, MOST_GROUPS) + 1):
             if positions % groups == 0:
                 width = positions // groups
                 strides = [sh] * (grid.size[2] > 1) + [sn] * single
                 patterns = [Pattern(groups, width, stride) for stride in strides]
-                found += [(len(pattern.bases(grid)), groups, pattern) for pattern in patterns]
+                found += [(pattern.count(grid), groups, pattern) for pattern in patterns]
         columns, _, pattern = min(found, key=lambda entry: entry[:2])
         return pattern, columns
 

@@ -7,6 +7,7 @@ position (borders between rows) are computed and thrown away, so the pattern wit
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,23 +28,20 @@ class Grid:
         _, depth, height, width = self.packed
         return depth * height * width, height * width, width, 1
 
-    def runs(self) -> Iterator[tuple[int, int]]:
-        """Start and length of each stretch of positions without a gap."""
-        images, depth, height, width = self.size
-        sn, sd, sh, _ = self.strides
-        start, length = 0, 0
-        for n in range(images):
-            for d in range(depth):
-                for h in range(height):
-                    cell = n * sn + d * sd + h * sh
-                    if length and start + length == cell:
-                        length += width
-                        continue
-                    if length:
-                        yield start, length
-                    start, length = cell, width
-        if length:
-            yield start, length
+    @property
+    def runs(self) -> tuple[list[int], int]:
+        """Where each stretch of positions without a gap starts, and how long all of them are.
+
+        They are alike because no axis is packed shorter than it is.
+        """
+        length = self.size[3]
+        outer = list(zip(self.size, self.strides, strict=True))[:3]
+        while outer and (outer[-1][0] == 1 or outer[-1][1] == length):
+            length *= outer.pop()[0]
+        starts = [0]
+        for count, stride in outer:
+            starts = [start + i * stride for start in starts for i in range(count)]
+        return starts, length
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +57,19 @@ class Pattern:
         """Number of cells."""
         return self.groups * self.width
 
+    def count(self, grid: Grid) -> int:
+        """Number of tiles."""
+        if self.groups == 1:
+            return sum(map(len, _flat(grid, self.width)))
+        images, depth, height, width = grid.size
+        if self.stride == grid.strides[2] and height > 1:
+            return images * depth * -(-height // self.groups) * -(-width // self.width)
+        return -(-images // self.groups) * -(-depth * height * width // self.width)
+
     def bases(self, grid: Grid) -> list[int]:
         """First cell of every tile, so that each position is covered exactly once."""
         if self.groups == 1:
-            return _flat(grid, self.width)
+            return list(chain.from_iterable(_flat(grid, self.width)))
         images, depth, height, width = grid.size
         sn, sd, sh, _ = grid.strides
         if self.stride == sh and height > 1:
@@ -81,15 +88,14 @@ class Pattern:
         ]
 
 
-def _flat(grid: Grid, width: int) -> list[int]:
-    bases = []
+def _flat(grid: Grid, width: int) -> Iterator[range]:
+    """First cells of the tiles of each stretch; the last tile of one may reach into the next."""
+    starts, length = grid.runs
     covered = 0
-    for start, length in grid.runs():
-        first = max(start, covered)
-        for base in range(first, start + length, width):
-            bases.append(base)
-            covered = base + width
-    return bases
+    for start in starts:
+        bases = range(max(start, covered), start + length, width)
+        covered = bases[-1] + width if bases else covered
+        yield bases
 
 
 @dataclass(frozen=True, slots=True)

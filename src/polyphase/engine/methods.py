@@ -8,6 +8,7 @@ To add one: an entry here, a tiling and tables, and a kernel builder of the same
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from math import prod
 from types import ModuleType
 from typing import Any
@@ -57,17 +58,19 @@ class Method:
     kernel: ModuleType | None = None
 
 
+@lru_cache(maxsize=16)
 def _refuse_any_kernel(problem: Problem, target: Target) -> str | None:
     if problem.dtype not in FLOATS:
         return f"{problem.dtype} is computed by the plain path"
     if problem.dtype == "f16" and not target.halves:
         return f"{target.name} has no instruction that converts f16"
-    if problem.batch == 0 or min(problem.output_size) == 0:
+    sizes = problem.output_size
+    if problem.batch == 0 or min(sizes) == 0:
         return "there is no output to compute"
     # with its padding, an axis is as long as all steps of its outputs
     steps = [axis.stride if problem.operator == "conv" else 1 for axis in problem.geometry.axes]
-    reads = [size * step for size, step in zip(problem.output_size, steps, strict=True) if size > 1]
-    longest = max(*problem.input_size, *problem.output_size, *reads)
+    reads = [size * step for size, step in zip(sizes, steps, strict=True) if size > 1]
+    longest = max(*problem.input_size, *sizes, *reads)
     if longest > LONGEST_AXIS:
         return f"an axis of {longest} positions is longer than {LONGEST_AXIS}"
     taps = prod(axis.kernel_size for axis in problem.geometry.axes)

@@ -82,12 +82,12 @@ class MinimalTiling(Tiling):
         Tabled are the axes, depth first, whose products come in through the tables.
         """
 
-    @property
+    @cached_property
     def pairs(self) -> list[int]:
         """The tabled axes whose cells are two positions."""
         return [axis for axis in range(len(self.sections[0])) if self.together[axis] == 2]
 
-    @property
+    @cached_property
     def outputs(self) -> int:
         """Combinations of positions of those axes in a cell."""
         return 1 << len(self.pairs)

@@ -93,6 +93,7 @@ class MinimalTables(Tables):
         # the first output channel, the first tap, and the taps along each axis counted from there
         self.row_sources: list[tuple[int, int, tuple[Sums, ...]]] = []
         self.limits: list[Limits] = []
+        self._limit_numbers: dict[tuple[int, ...], int] = {}
         self._sections = []
         panel = 0
         for (start, stop), section in zip(self.tap_spans, tiling.sections, strict=True):
@@ -118,18 +119,21 @@ class MinimalTables(Tables):
 
     def _limit_number(self, phases: Sequence[int]) -> int:
         """Number of the limits that a combination of phases has."""
-        tiling = self.tiling
-        counts = [self._counts[axis][number] for axis, number in enumerate(phases)]
+        counts = tuple(self._counts[axis][number] for axis, number in enumerate(phases))
+        if counts not in self._limit_numbers:
+            self._limit_numbers[counts] = len(self.limits)
+            self.limits.append(self._limits_of(counts))
+        return self._limit_numbers[counts]
+
+    def _limits_of(self, counts: tuple[int, ...]) -> Limits:
+        """Cells along each tabled axis for each combination of outputs, of so many positions."""
         limits = []
-        for j in range(tiling.outputs):
+        for j in range(self.tiling.outputs):
             cells = list(counts)
-            for i, axis in enumerate(tiling.pairs):
+            for i, axis in enumerate(self.tiling.pairs):
                 cells[axis] = (counts[axis] + 1 - (j >> i & 1)) // 2
             limits.append(tuple(cells))
-        found = tuple(limits)
-        if found not in self.limits:
-            self.limits.append(found)
-        return self.limits.index(found)
+        return tuple(limits)
 
     @cached_property
     def _counts(self) -> list[list[int]]:

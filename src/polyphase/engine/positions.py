@@ -218,12 +218,12 @@ class PositionsTiling(Tiling):
         if groups > 1:
             patterns = [Pattern(groups, width, sh)] if box[2] > 1 else []
             # side by side only where an image is a single run of positions
-            if box[0] > 1 and len(list(packing.grid.runs())) <= box[0]:
+            if box[0] > 1 and len(packing.grid.runs[0]) <= box[0]:
                 patterns.append(Pattern(groups, width, sn))
         outer = list(product(self.axes[0].phases, self.axes[1].phases))
         taps = self._outer_tap_count
         for pattern in patterns:
-            columns = len(pattern.bases(packing.grid))
+            columns = pattern.count(packing.grid)
             lines = self._lines(pattern, packing, spread)
             step = self._step_cycles(channels, vectors * groups, lines)
             stores = channels * self.weave * vectors * groups * 2

@@ -6,7 +6,7 @@ strided convolution, its adjoint, has one phase and writes densely. Kernels know
 """
 
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from math import prod
 
 from polyphase.arithmetic.axis import Axis
@@ -45,6 +45,7 @@ class Stencil:
         return self.offsets[-1] - self.offsets[0]
 
 
+@lru_cache(maxsize=16)
 def stencils(problem: Problem) -> tuple[Stencil, Stencil, Stencil]:
     """The three axes (depth, height, width) of a problem; missing leading axes have size 1."""
     trivial = Stencil(1, 1, (Phase(0, 1, range(1), range(1)),), 1, 1)
