@@ -24,7 +24,7 @@ def refusal(input_size, output_size, **given_):
 def offers(text):
     """The keyword arguments of each offer in a message."""
     _, _, listed = text.partition(" is reached by ")
-    found = [re.sub(r" \((exactly|keeps).*?\)$", "", offer) for offer in listed.split(" | ")]
+    found = [re.sub(r" \((exactly|keeps|loses).*?\)$", "", offer) for offer in listed.split(" | ")]
     return [eval(f"dict({offer})") for offer in found] if listed else []
 
 
@@ -142,6 +142,20 @@ def test_a_change_for_several_inputs_serves_them_all(miss, more):
     assert not goal.is_reached
     for (change,) in changes([goal]):
         assert [change.axis.output_size(n) for n, _ in pairs] == [out for _, out in pairs]
+
+
+def test_what_loses_inputs_is_not_advised_where_something_else_is():
+    given_ = {"kernel_size": 4, "stride": 3, "padding": 0}
+    for target in range(1, 40):
+        if 13 <= target <= 15:
+            continue
+        text = refusal(4, target, **given_)
+        lost = []
+        for offer in offers(text):
+            (axis,) = Geometry(**{**given_, **offer}).axes
+            lost.append(max(axis.begin, axis.end) >= axis.extent)
+        assert text.count(" (loses inputs at the border)") == sum(lost)
+        assert all(lost) or not any(lost)
 
 
 def test_axes_that_reach_their_size_stay_as_they_are():

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from polyphase.arithmetic import search as searching
 from polyphase.arithmetic.axis import Axis
 from polyphase.arithmetic.phases import axis_phases
-from polyphase.arithmetic.search import Freedom, Setting, search
+from polyphase.arithmetic.search import LOST, Freedom, Setting, search
 from polyphase.arithmetic.windows import outputs_touched
 
 # free parameters are tried up to these values
@@ -140,7 +140,7 @@ def test_faults_are_what_the_phases_show(setting):
         1 * (axis.begin != axis.end),
         1 * (begin != end),
         3 * (min(axis.begin, axis.end) < 0),
-        60 * lost,
+        LOST * lost,
         1 * (axis.output_size(10) < axis.stride * 9 + 1),
     ]
     assert setting.faults == sum(expected)
@@ -153,7 +153,7 @@ def _common(s, d):
 def test_inputs_at_the_border_are_lost_where_faults_say_so():
     # the whole kernel of the first and of the last input is cropped away
     lost, kept = Setting(0, 3, 2, 1, 3, 3), Setting(0, 3, 2, 1, 2, 2)
-    assert lost.faults >= 60 > kept.faults
+    assert lost.faults >= LOST > kept.faults
     for end in ((0, 1), (8, 9)):
         assert outputs_touched(lost.axis, *end, 9).is_empty
         assert not outputs_touched(kept.axis, *end, 9).is_empty

@@ -47,6 +47,15 @@ def test_seven_to_sixteen():
     assert found.stopped is None
 
 
+@given(st.integers(1, 70), st.integers(1, 70), st.none() | st.integers(1, 9))
+def test_what_loses_inputs_at_the_border_comes_last(size, target, kernel_size):
+    found = solve(size, target, kernel_size=kernel_size, limit=20)
+    lost = [any(max(a, b) >= axis.extent for a, b in g.crops for axis in g.axes) for g in found]
+    assert lost == sorted(lost)
+    # with free parameters nothing has to be lost
+    assert kernel_size or not any(lost)
+
+
 def test_ten_to_thirty_is_explained():
     with pytest.raises(OutputSizeError) as caught:
         solve(10, 30, 3, 2, 1)

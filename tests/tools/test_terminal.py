@@ -54,6 +54,13 @@ def test_the_plan_tells_everything_but_the_cost_again():
     assert lines[0].split() == ["method", found.method.name, "on", found.target.name]
 
 
+def test_sets_that_lose_inputs_are_told():
+    for sizes_, freedom, lost in (((10,), {"kernel_size": [3]}, True), ((3,), {}, False)):
+        lines = shown(terminal.solutions(solutions([sizes_], [(3,)], freedom, 3)), 80)
+        told = "Padding as long as the kernel loses inputs" in " ".join(lines)
+        assert told == lost
+
+
 def test_everything_is_plain_where_the_terminal_is():
     lines = explanation("n2 c4:6 g2 i5x100 k4x30 s2x20 p1x0 o1x2", encoding="ascii")
     assert all(line.isascii() for line in lines)

@@ -6,7 +6,7 @@ from itertools import islice, product
 from typing import NamedTuple
 
 from polyphase.arithmetic.axis import Axis, extent, transposed_size
-from polyphase.arithmetic.search import Freedom, Setting
+from polyphase.arithmetic.search import LOST, Freedom, Setting
 from polyphase.arithmetic.values import plain
 
 # changes that a message offers, and settings among which it looks for the nearest
@@ -101,7 +101,7 @@ def explain(goals: Sequence[Goal], lead: str = "") -> str:
         f"output_size {targets} cannot be reached from input_size {inputs}: "
         f"{lead}{written(settings)} gives {' and '.join(given)}"
     )
-    offers = [written(change, settings) + _multiple(goals, change) for change in changes(goals)]
+    offers = [written(change, settings) + _remark(goals, change) for change in changes(goals)]
     return message + (f"; {targets} is reached by {' | '.join(offers)}" if offers else "")
 
 
@@ -138,8 +138,10 @@ def _span(few: Sequence[int], last: int) -> str:
     return f"{few[0]} and {last}" if few[1] == last else f"{few[0]} to {last}"
 
 
-def _multiple(goals: Sequence[Goal], change: Sequence[Setting]) -> str:
-    """A remark on a change that multiplies every input size by the stride."""
+def _remark(goals: Sequence[Goal], change: Sequence[Setting]) -> str:
+    """That a change loses inputs, or that it multiplies every input size by the stride."""
+    if any(x.faults >= LOST for x in change):
+        return " (loses inputs at the border)"
     if not all(_is_multiple(goal, x.stride) for goal, x in zip(goals, change, strict=True)):
         return ""
     strides = {x.stride for x in change}
@@ -209,7 +211,10 @@ def _axis_changes(goal: Goal, offers: int) -> list[Setting]:
         offer = (_price(goal, new), new)
         if which not in best or offer < best[which]:
             best[which] = offer
-    return [setting for _, setting in sorted(best.values())[:offers]]
+    found = [setting for _, setting in sorted(best.values())]
+    # what loses inputs is no advice where something else is
+    spares = [setting for setting in found if setting.faults < LOST]
+    return (spares if spares and goal.setting.faults < LOST else found)[:offers]
 
 
 def _price(goal: Goal, new: Setting) -> int:

@@ -21,6 +21,8 @@ from polyphase.arithmetic.axis import Axis, extent
 
 # parameter sets looked at per axis before the search gives up
 TRIALS = 20_000
+# what it costs to lose inputs: more than any other fault, so that it comes last
+LOST = 10_000
 # of the allowed output paddings, those that say where to look for kernels when padding is free too
 STARTS = 16
 
@@ -58,7 +60,7 @@ class Setting(NamedTuple):
             # positions that no tap reaches, at the beginning or the end
             + 3 * (begin < 0 or end < 0)
             # border inputs that contribute nothing
-            + 60 * (begin >= covered or end >= covered)
+            + LOST * (begin >= covered or end >= covered)
             # output shorter than the distance from the first input to the last
             + (begin + end >= covered)
         )

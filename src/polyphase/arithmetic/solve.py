@@ -49,8 +49,10 @@ def solve(
 ) -> Solutions:
     """Every parameter set within the given freedom that maps ``input_size`` to ``output_size``.
 
-    The best come first: stride near the ratio of the sizes, even overlap, no holes, no output
-    padding, output centred on the input, small kernel. At most ``limit`` are returned.
+    The best come first. What counts against a set is added up: the distance of its stride from the
+    ratio of the sizes, uneven overlap, holes, output padding, an output off the centre of the
+    input, and every stride of length of its kernel. Sets that lose inputs at the border come last.
+    At most ``limit`` are returned.
 
     >>> solve(7, 16, stride=2, limit=2)
     [Geometry(kernel_size=4, stride=2), Geometry(kernel_size=6, stride=2, padding=1)]

@@ -121,6 +121,12 @@ def solutions(found: Solutions) -> Iterator[RenderableType]:
         made.add_row(*cells, between(*contributions(geometry)))
     yield made
     yield Text("Overlap is contributions per output; where they differ there is a checkerboard.")
+    axes = (axis for geometry in found.geometries for axis in geometry.axes)
+    if any(max(axis.begin, axis.end) >= axis.extent for axis in axes):
+        yield Text(
+            "Padding as long as the kernel loses inputs at the border. To make a size smaller, use "
+            "an ordinary convolution."
+        )
     if found.is_full:
         yield Text(f"These are the best {len(found.geometries)}; --limit lists more.")
     if found.stopped:
