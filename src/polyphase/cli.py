@@ -29,22 +29,10 @@ class Unreachable(click.ClickException):
     """No parameters reach the size: the answer to ``solve`` is no."""
 
 
-def _typed(read: Callable[[str], Any]) -> Callable[[str], Any]:
-    """A reader whose refusals click ties to the argument or option that was read."""
-
-    def reading(text: str) -> Any:
-        try:
-            return read(text)
-        except PolyphaseError as error:
-            raise click.BadParameter(str(error)) from None
-
-    return reading
-
-
 OPTIONS = (
-    ("-k", "--kernel-size", arguments.numbers, "Number of taps.", None),
+    ("-k", "--kernel-size", arguments.numbers, "Number of taps; required.", None),
     ("-s", "--stride", arguments.numbers, "Distance between inputs.", "1"),
-    ("-p", "--padding", arguments.pads, "Positions removed from both ends, or BEGIN,END.", "0"),
+    ("-p", "--padding", arguments.pads, "Positions removed from each end, or BEGIN,END.", "0"),
     ("-o", "--output-padding", arguments.numbers, "Further positions at the end.", "0"),
     ("-d", "--dilation", arguments.numbers, "Distance between taps.", "1"),
 )
@@ -56,16 +44,20 @@ def _parameters(command: Command) -> Command:
     """Options for one value of each parameter."""
     for short, long, read, told, default in reversed(OPTIONS):
         told += f"  [default: {default}]" if default else ""
-        command = click.option(short, long, type=_typed(read), metavar="N[xN]", help=told)(command)
+        metavar = "N[,N][xN]|same" if short == "-p" else "N[xN]"
+        command = click.option(
+            short, long, type=arguments.reader(read), metavar=metavar, help=told
+        )(command)
     return command
 
 
 def _allowed_values(command: Command) -> Command:
     """Options for any number of values of each parameter."""
     for short, long, read, told, _ in reversed(OPTIONS):
-        told += f"  [default: {'1' if short == '-d' else 'free'}]"
+        told = f"{told.replace('; required', '')}  [default: {'1' if short == '-d' else 'free'}]"
+        metavar = "N[,N][xN]" if short == "-p" else "N[xN]"
         command = click.option(
-            short, long, type=_typed(read), metavar="N[xN]", help=told, multiple=True
+            short, long, type=arguments.reader(read), metavar=metavar, help=told, multiple=True
         )(command)
     return command
 
@@ -96,13 +88,15 @@ def app(ctx: click.Context) -> None:
     polyphase solve 7 16 -s 2
     polyphase explain 6 -k 3 -s 2 -p 1
     polyphase explain n2 c64:32 i8x8 k4x4 s2x2 p1x1
+    polyphase check unet
+    polyphase convert --to keras -k 4 -s 2 -p 1
     """
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
 
 
 @app.command()
-@click.argument("input_size", type=_typed(arguments.numbers), metavar="INPUT")
+@click.argument("input_size", type=arguments.reader(arguments.numbers), metavar="INPUT")
 @_parameters
 @as_json
 def size(input_size: tuple[int, ...], as_json: bool, **given: Any) -> str:
@@ -127,8 +121,8 @@ def size(input_size: tuple[int, ...], as_json: bool, **given: Any) -> str:
 
 
 @app.command()
-@click.argument("input_sizes", type=_typed(arguments.sizes), metavar="INPUT")
-@click.argument("output_sizes", type=_typed(arguments.sizes), metavar="OUTPUT")
+@click.argument("input_sizes", type=arguments.reader(arguments.sizes), metavar="INPUT")
+@click.argument("output_sizes", type=arguments.reader(arguments.sizes), metavar="OUTPUT")
 @_allowed_values
 @click.option(
     "--limit",
@@ -170,7 +164,7 @@ def solve(
     return _answer(as_json, found.as_data(), lambda _: terminal.solutions(found))
 
 
-@app.command()
+@app.command(short_help="What happens inside: phases, overlap, cost and plan.")
 @click.argument("what", nargs=-1, required=True, metavar="INPUT | PROBLEM LINE")
 @_parameters
 @as_json

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import click
+
 from polyphase.arithmetic.geometry import Geometry
 from polyphase.arithmetic.problem import Problem
 from polyphase.arithmetic.values import plain
@@ -33,6 +35,18 @@ _SPELLED = re.compile(
     rf"(?P<parameters>{_ASSIGNMENT}(?:, {_ASSIGNMENT})*)|a pair (?P<pair>\(-?\d+, -?\d+\))"
     rf"|(?P<sizes>\[(?:\d+|{_TUPLE})(?:, (?:\d+|{_TUPLE}))*\])|(?P<size>{_TUPLE})"
 )
+
+
+def reader(read: Callable[[str], Any]) -> Callable[[str], Any]:
+    """A reader whose refusals click ties to the argument or option that was read."""
+
+    def reading(text: str) -> Any:
+        try:
+            return read(text)
+        except PolyphaseError as error:
+            raise click.BadParameter(str(error)) from None
+
+    return reading
 
 
 def numbers(text: str) -> tuple[int, ...]:

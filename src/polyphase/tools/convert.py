@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from polyphase.arithmetic.geometry import Geometry
-from polyphase.errors import GeometryError, PolyphaseError, Unsupported
+from polyphase.errors import GeometryError, Unsupported
 from polyphase.tools import arguments
 
 if TYPE_CHECKING:
@@ -84,16 +84,6 @@ class Translation(NamedTuple):
         return "\n".join([*lines, *(f"  {step}" for step in [*self.steps, *notes])])
 
 
-def _typed(read: Callable[[str], Any]) -> Callable[[str], Any]:
-    def reading(text: str) -> Any:
-        try:
-            return read(text)
-        except PolyphaseError as error:
-            raise click.BadParameter(str(error)) from None
-
-    return reading
-
-
 def _padding(text: str) -> Any:
     """Numbers, pairs, or a framework's own word."""
     return text if text.replace("_", "").isalpha() else arguments.pads(text)
@@ -118,21 +108,24 @@ class Framework(click.Choice):  # type: ignore[type-arg]
         return "FRAMEWORK"
 
 
-NUMBERS, FRAMEWORK = _typed(arguments.numbers), Framework(NAMES)
+NUMBERS, FRAMEWORK = arguments.reader(arguments.numbers), Framework(NAMES)
 
 
-@click.command()
-@click.argument("own", nargs=-1, type=_typed(_assignment), metavar="[NAME=VALUE]...")
+@click.command(short_help="The same call, and its weights, in another framework.")
+@click.argument("own", nargs=-1, type=arguments.reader(_assignment), metavar="[NAME=VALUE]...")
 @click.option(
     "--from", "source", type=FRAMEWORK, default="torch", show_default=True, help=", ".join(NAMES)
 )
 @click.option("--to", "target", type=FRAMEWORK, help="Another of them; without it, all others.")
 @click.option("-k", "--kernel-size", type=NUMBERS, metavar="N[xN]", help="Number of taps.")
-@click.option("-s", "--stride", type=NUMBERS, metavar="N[xN]")
+@click.option("-s", "--stride", type=NUMBERS, metavar="N[xN]", help="Distance between inputs.")
 @click.option("-p", "--padding", type=_padding, metavar="N[xN]|WORD", help="As --from has it.")
 @click.option("-o", "--output-padding", type=NUMBERS, metavar="N[xN]", help="As --from has it.")
-@click.option("-d", "--dilation", type=NUMBERS, metavar="N[xN]")
-@click.option("-g", "--groups", type=click.IntRange(1), default=1, show_default=True)
+@click.option("-d", "--dilation", type=NUMBERS, metavar="N[xN]", help="Distance between taps.")
+@click.option(
+    "-g", "--groups", type=click.IntRange(1), metavar="N", default=1, show_default=True,
+    help="Groups of channels.",
+)  # fmt: skip
 @click.option(
     "--input-size", type=NUMBERS, metavar="N[xN]", help="Where an output size is given or needed."
 )
