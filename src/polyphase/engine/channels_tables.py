@@ -2,16 +2,16 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
-from itertools import product
+from itertools import compress, product
 
 import numpy as np
 from numpy.typing import NDArray
 
+from polyphase.arithmetic.phases import Phase
 from polyphase.engine.channels import ChannelsTiling, Phases
 from polyphase.engine.cover import Grid
 from polyphase.engine.kernels import channels as kernel
-from polyphase.engine.pack import Panel, Strides
+from polyphase.engine.pack import Offsets, Panel, Strides, tap_count
 from polyphase.engine.tables import Tables, tap_number
 from polyphase.engine.tiling import Corner
 
@@ -71,6 +71,7 @@ class ChannelsTables(Tables):
         tiling, width = self.tiling, self.width
         _, yc, yd, yh, yw = self.y_strides
         self.limits: list[Limits] = []
+        self._known: dict[object, tuple[Offsets, Offsets]] = {}
         taps: list[tuple[int, int]] = []
         kinds = [self._kind(phases, taps) for phases in tiling.kinds]
         self.taps, self.lane_bits = np.array(taps, np.int64).reshape(-1, 2).T.copy()
@@ -101,56 +102,81 @@ class ChannelsTables(Tables):
         if max(map(len, phases)) == 1:
             return self._single_phase(phases, taps)
         channels = np.arange(len(tiling.channel_sets[0]))
-        numbers = [np.arange(len(part)) for part in phases]
-        grid = np.meshgrid(channels, *numbers, indexing="ij")
-        lanes = np.stack([axis.ravel() for axis in grid], 1)
+        grid = np.meshgrid(channels, *(np.arange(len(part)) for part in phases), indexing="ij")
+        count = -(-grid[0].size // width)
+        # channel and phases of each lane of each row tile, -1 where there is none
+        lanes = np.full((4, count * width), -1, np.int64)
+        lanes[:, : grid[0].size] = [axis.ravel() for axis in grid]
+        channel, *members = lanes.reshape(4, count, width)
+        found = [_taps_of(part, number) for part, number in zip(phases, members, strict=True)]
+        offsets = list(product(*(places for places, _ in found)))
+        # (depth, height, width, row tile, lane)
+        d, h, w = found[0][1][:, None, None], found[1][1][:, None], found[2][1]
+        having = (d >= 0) & (h >= 0) & (w >= 0)
+        used = ((d >= 0).any(-1) & (h >= 0).any(-1) & (w >= 0).any(-1)).reshape(-1, count)
+        numbers = tap_number(tiling, d, h, w)
+        every = tap_count(tiling)
+        # row tiles count from their first channel and lowest tap, so that many are alike
+        lowest = np.where(having, numbers, every).min((0, 1, 2, 4), initial=every) % every
+        own = channel - channel[:, :1]
+        entries = numbers - lowest[:, None] + own * Strides.of(tiling).out_channel
+        entries = np.where(having, entries, -1).reshape(-1, count, width)
+        biases = np.where(channel < 0, -1, own)
         parts: list[Part] = []
         spans: dict[tuple[object, ...], tuple[int, int]] = {}
-        for first in range(0, len(lanes), width):
-            members = lanes[first : first + width]
-            offsets = self._offsets(members, phases)
-            biases, weights = self._sources(members, offsets, phases)
+        for number in range(count):
+            rows = used[:, number]
+            sources = self._alike(biases[number], entries[rows, number])
+            first = number * width
             # where each lane has its own input, taps also lead to the first lane's channel
-            own = first if tiling.lanewise else 0
-            bits = [_bits(line >= 0) for line in weights] if tiling.mixed else [0] * len(offsets)
-            key = (own, *offsets, *bits)
+            lane = first if tiling.lanewise else 0
+            reached = list(compress(offsets, rows))
+            bits = [_bits(line >= 0) if tiling.mixed else 0 for line in sources[1]]
+            key = (lane, *reached, *bits)
             if key not in spans:
-                spans[key] = (len(taps), len(taps) + len(offsets))
-                places = [self._tile_offset(*offset) + own for offset in offsets]
+                spans[key] = (len(taps), len(taps) + len(reached))
+                places = [self._tile_offset(*offset) + lane for offset in reached]
                 taps += zip(places, bits, strict=True)
-            parts.append(Part(first, spans[key], biases, weights))
+            tap = int(lowest[number])
+            parts.append(Part(first, spans[key], int(channel[number, 0]), tap, *sources))
         return parts
+
+    def _alike(self, biases: Offsets, weights: Offsets) -> tuple[Offsets, Offsets]:
+        """The same, as one object for all row tiles that are alike."""
+        key = biases.tobytes(), weights.tobytes()
+        return self._known.setdefault(key, (biases, weights))
 
     def _single_phase(self, phases: Phases, taps: list[tuple[int, int]]) -> list["Part"]:
         """The same where the lanes are channels of one phase: only the channel differs."""
-        tiling = self.tiling
+        tiling, width = self.tiling, self.width
         axes = [list(zip(part[0].offsets, part[0].taps, strict=True)) for part in phases]
         pairs = [tuple(zip(*found, strict=True)) for found in product(*(sorted(a) for a in axes))]
         places = [self._tile_offset(*offset) for offset, _ in pairs]
-        numbers = np.array([tap_number(tiling, *tap) for _, tap in pairs], np.int64)[:, None]
+        numbers = [tap_number(tiling, *tap) for _, tap in pairs]
+        lowest = min(numbers, default=0)
+        count = len(tiling.channel_sets[0])
         parts: list[Part] = []
-        for first, biases, lanes in self._channel_lanes:
+        for first in range(0, count, width):
             if not parts or tiling.lanewise:
                 span = (len(taps), len(taps) + len(pairs))
                 own = first if tiling.lanewise else 0
                 taps += [(place + own, 0) for place in places]
-            weights = np.where(lanes < 0, -1, numbers + lanes)
-            parts.append(Part(first, span, biases, weights))
+            sources = self._channel_lanes(min(count - first, width), tuple(numbers), lowest)
+            parts.append(Part(first, span, first, lowest, *sources))
         return parts
 
-    @cached_property
-    def _channel_lanes(self) -> list[tuple[int, NDArray[np.int64], NDArray[np.int64]]]:
-        """For each row tile of channels: the first, all of them, and where their weights begin."""
-        apart = Strides.of(self.tiling).out_channel
-        found = []
-        count = len(self.tiling.channel_sets[0])
-        for first in range(0, count, self.width):
-            channels = first + np.arange(self.width)
+    def _channel_lanes(
+        self, count: int, numbers: tuple[int, ...], lowest: int
+    ) -> tuple[Offsets, Offsets]:
+        """Biases of ``count`` channels, and their weights at taps that count from the lowest."""
+        key = count, tuple(number - lowest for number in numbers)
+        if key not in self._known:
+            channels = np.arange(self.width)
             inside = channels < count
-            found.append(
-                (first, np.where(inside, channels, -1), np.where(inside, channels * apart, -1))
-            )
-        return found
+            lines = np.array(key[1], np.int64)[:, None]
+            entries = lines + channels * Strides.of(self.tiling).out_channel
+            self._known[key] = np.where(inside, channels, -1), np.where(inside, entries, -1)
+        return self._known[key]
 
     def _limit_number(self, phases: Phases) -> int:
         """Number of the positions that these phases have; those of a stretch agree on it."""
@@ -162,15 +188,6 @@ class ChannelsTables(Tables):
         if limit not in self.limits:
             self.limits.append(limit)
         return self.limits.index(limit)
-
-    @staticmethod
-    def _offsets(members: NDArray[np.int64], phases: Phases) -> list[tuple[int, int, int]]:
-        """Input offsets that any of the members has a tap at."""
-        found = []
-        for axis, part in enumerate(phases):
-            used = set(members[:, axis + 1].tolist())
-            found.append(sorted({o for number in used for o in part[number].offsets}))
-        return list(product(*found))
 
     def _tile_offset(self, d: int, h: int, w: int) -> int:
         along = w - self.tiling.axes[2].offsets[0]
@@ -225,33 +242,28 @@ class ChannelsTables(Tables):
             for kind in self.kinds:
                 for part in kind:
                     target = int(self.rows[number, 0])
-                    yield Panel(target, channels[0], part.biases, part.weights)
+                    yield Panel(
+                        target,
+                        channels[0] + part.channel,
+                        part.biases,
+                        part.weights,
+                        part.first_tap,
+                    )
                     number += 1
 
-    def _sources(
-        self, members: NDArray[np.int64], offsets: list[tuple[int, int, int]], phases: Phases
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Bias of every lane, and its weight at every input offset; -1 where it has none."""
-        tables = []
-        for axis, part in enumerate(phases):
-            places = {o: i for i, o in enumerate(sorted({o[axis] for o in offsets}))}
-            table = np.full((len(places), len(part)), -1, np.int64)
-            for number in set(members[:, axis + 1].tolist()):
-                for tap, offset in zip(part[number].taps, part[number].offsets, strict=True):
-                    # where another axis has no tap at all, no offset is left of this one
-                    if offset in places:
-                        table[places[offset], number] = tap
-            lines = [places[o[axis]] for o in offsets]
-            tables.append(table[lines][:, members[:, axis + 1]])
-        d, h, w = tables
-        channels = members[:, 0]
-        index = tap_number(self.tiling, d, h, w)
-        index = index + channels * Strides.of(self.tiling).out_channel
-        biases = np.full(self.width, -1, np.int64)
-        weights = np.full((len(offsets), self.width), -1, np.int64)
-        biases[: len(members)] = channels
-        weights[:, : len(members)] = np.where((d < 0) | (h < 0) | (w < 0), -1, index)
-        return biases, weights
+
+def _taps_of(phases: tuple[Phase, ...], members: Offsets) -> tuple[list[int], Offsets]:
+    """Offsets of some phases of an axis, and each member's tap at each of them, -1 where none is.
+
+    Member -1 is no phase.
+    """
+    offsets = sorted({offset for phase in phases for offset in phase.offsets})
+    places = {offset: place for place, offset in enumerate(offsets)}
+    table = np.full((len(offsets), len(phases) + 1), -1, np.int64)
+    for number, phase in enumerate(phases):
+        for tap, offset in zip(phase.taps, phase.offsets, strict=True):
+            table[places[offset], number] = tap
+    return offsets, table[:, members]
 
 
 def _bits(lanes: NDArray[np.bool_]) -> int:
@@ -263,9 +275,14 @@ def _bits(lanes: NDArray[np.bool_]) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A row tile: its first output in the stretch, its taps, and what fills its panel."""
+    """A row tile: its first output in the stretch, its taps, and what fills its panel.
+
+    Biases and weights count from a channel and a tap.
+    """
 
     first: int
     span: tuple[int, int]
-    biases: NDArray[np.int64]
-    weights: NDArray[np.int64]
+    channel: int
+    first_tap: int
+    biases: Offsets
+    weights: Offsets
