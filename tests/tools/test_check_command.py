@@ -34,6 +34,9 @@ def needs(width):
 
 def number():
     return 3
+
+def raises():
+    return nn.ConvTranspose1d(1, 2, 4)[3]
 """
 
 
@@ -116,7 +119,13 @@ def test_the_built_in_architectures_are_listed(capsys):
     [
         ((), "name a MODEL"),
         (("nothing",), "or one of unet"),
+        (("unett",), "did you mean unet?"),
         (("nowhere.onnx",), "there is no file"),
+        (("nowhere.py",), "there is no file"),
+        (("{nets}",), "the file has even, Uneven, Broken, needs, number, raises"),
+        (("{nets}:evn", "--input", "1,1,8"), "did you mean even?"),
+        (("{nets}:raises", "--input", "1,1,8"), "raised TypeError: 'ConvTranspose1d' object"),
+        (("{nets}:raises", "--input", "1,1,8"), "nets_to_check.py line 26"),
         (("no_such_package.x:y", "--input", "1,1,8"), "cannot import"),
         (("{nets}:absent", "--input", "1,1,8"), "it has"),
         (("{nets}:needs", "--input", "1,1,8"), "without arguments"),
@@ -186,3 +195,11 @@ def test_measuring_adds_times_and_differences(capsys, nets):
     assert data["layers"][0]["difference"] <= 1e-6
     assert data["layers"][0]["milliseconds"].keys() == {"torch", "polyphase"}
     assert data["measured"]["roof"]["gflops"] > 0
+
+
+def test_an_operation_that_refuses_its_input_is_told_once(capfd, nets):
+    nets.write_text(
+        "from torch import nn\nnet = nn.Sequential(nn.MaxPool2d(4), nn.ConvTranspose2d(1, 1, 2))\n"
+    )
+    main(["check", f"{nets}:net", "--input", "1,1,2,2"])
+    assert capfd.readouterr().err.count("\n") == 1

@@ -2,18 +2,23 @@
 
 import html
 import json
+import os
 import re
 import shutil
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
+from polyphase.cli import main
 from polyphase.models.unet import UNet
 from polyphase.tools.check import loading
 from polyphase.tools.check.checking import check
-from polyphase.tools.check.page import page
+from polyphase.tools.check.page import command, page, place
+from polyphase.tools.check.screen import speed
 
 BROWSER = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
@@ -122,3 +127,53 @@ def test_speeds_are_drawn_under_a_roof(unet):
     assert text.count('class="ours"') == text.count('class="theirs"') == 4
     assert "20.00</td><td>10.00</td><td>2.00x" in text
     assert "100 GFLOP/s in registers, 10.0 GB/s in memory" in text
+    assert text.count('class="key ring"') == text.count('class="key dot"') == 1
+    assert 'class="key ring"></span>PyTorch' in text
+
+
+NET = """
+from torch import nn
+def net():
+    return nn.Sequential(nn.ConvTranspose1d(1, 2, 3, 2))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "words", [["fsrcnn"], ["my nets/a b.py:net", "--input", "1,1,8", "--compute"]]
+)
+def test_the_command_under_the_page_makes_the_same_page(words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my nets").mkdir()
+    (tmp_path / "my nets/a b.py").write_text(NET)
+    assert main(["check", *words, "--html", "first.html"]) == 0
+    text = (tmp_path / "first.html").read_text()
+    typed = html.unescape(re.search(r'<code id="command">(.*?)</code>', text)[1])
+    assert f"type in the folder {tmp_path.name}" in text or "type in any folder" in text
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    subprocess.run(
+        f"{typed} --html second.html", shell=True, check=True, capture_output=True,
+        env={**os.environ, "PATH": path},
+    )  # fmt: skip
+    assert (tmp_path / "second.html").read_text() == text
+
+
+def test_an_environment_that_is_not_switched_on_is_named(unet, tmp_path, monkeypatch):
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/polyphase").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "bin/python"))
+    assert command(unet).startswith("bin/polyphase check ")
+    assert place(unet) == f"type in the folder {tmp_path.name}"
+
+
+def test_times_are_told_in_the_unit_that_suits_them(unet):
+    from dataclasses import replace
+
+    layers = tuple(replace(layer, seconds=(4e-5, 2e-6), difference=1e-7) for layer in unet.layers)
+    whole = {"torch": 8e-4, "polyphase": 2e-4}
+    measured = {"threads": 2, "whole": whole, "difference": 0.0, "largest": 1.0}
+    told = speed(replace(unet, layers=layers, measured=measured))
+    assert "160 us with PyTorch, 8 us with polyphase" in told
+    assert "whole model 800 us and 200 us (4.00x)" in told

@@ -1,6 +1,7 @@
 """The demo: what it claims is true, and it notices when it is not."""
 
 import io
+import shlex
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,8 +10,10 @@ import torch
 from rich.console import Console
 
 from polyphase import models
+from polyphase.cli import main
 from polyphase.tools import demo, trial
 from polyphase.tools.check import measuring, neighbours
+from polyphase.tools.check.page import command
 
 # 45 x 61 is odd on most levels: 45, 22, 11, 5 rows and 61, 30, 15, 7 columns
 CORNER = (slice(0, 45), slice(0, 61))
@@ -126,15 +129,20 @@ def test_edges_are_where_the_luminance_changes():
     assert not trial.edges(np.zeros((20, 20, 3), np.uint8)).any()
 
 
-def test_the_demo_runs_from_end_to_end(tried, vocoder, tmp_path):
+def test_the_demo_runs_from_end_to_end(tried, vocoder, tmp_path, monkeypatch):
+    monkeypatch.setattr(measuring, "load", lambda: 99.0)
     shown, folder = console(), tmp_path / "made"
     assert demo.show(tried, vocoder, shown, folder, steps=2)
     for name in ("demo.png", "voice.png"):
         assert (folder / name).read_bytes().startswith(b"\x89PNG")
     assert "skip-mismatch" in (folder / "unet.html").read_text()
-    assert "skip-mismatch" not in (folder / "unet-mended.html").read_text()
+    mended = (folder / "unet-mended.html").read_text()
+    assert 'class="note"' in mended
+    assert 'class="warning"' not in mended
+    assert 'class="error"' not in mended
     assert "64 frames give 16384 samples" in shown.file.getvalue()
     assert "4 of 4 transposed layers do not fit" in shown.file.getvalue().replace("\n", " ")
+    assert "Other programs were busy (load 99)" in shown.file.getvalue().replace("\n", " ")
     assert max(map(len, shown.file.getvalue().splitlines())) <= 80
     assert (folder / "hifigan.html").is_file()
 
@@ -162,4 +170,14 @@ def test_a_missing_package_is_named(monkeypatch, capsys):
     assert demo.main() == 2
     assert capsys.readouterr().err == (
         "the demo needs scikit-image; install with: pip install 'polyphase[demo]'\n"
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("join", "code"), [("plain", 1), ("output_size", 0)])
+def test_the_command_under_a_page_of_the_demo_runs(tried, capsys, join, code):
+    typed = shlex.split(command(tried.checked(join)))
+    assert main(typed[1:]) == code
+    assert (
+        f"input 1x3x45x61, {'no output' if code else 'output 1x1x45x61'}" in capsys.readouterr().out
     )

@@ -15,7 +15,7 @@ from rich.table import Table
 from polyphase.arithmetic.geometry import Geometry
 from polyphase.arithmetic.layers import ConvTranspose
 from polyphase.tools.check.page import page
-from polyphase.tools.check.screen import speeds, whole
+from polyphase.tools.check.screen import speed, speeds
 from polyphase.tools.progress import Say, bar
 from polyphase.tools.vocoder import mel_spectrogram, voice
 
@@ -274,7 +274,7 @@ def _five_lines(
         f"layers do not fit their skip[/]; cropping loses {_lacking(lost)}."
     )
     yield f"Mend: output_size= in each of them gives [green]{_by(trial.size)}[/]; or {mend}"
-    yield f"U-Net mended: {whole(fast)}"
+    yield f"U-Net mended: {speed(fast)}"
     faults = spoken.count("error") + spoken.count("warning")
     yield (
         f"HiFi-GAN: {faults or 'no'} faults; {spoken.walk.inputs[0][-1]} frames give "
@@ -282,7 +282,7 @@ def _five_lines(
         if all(finding.code != "uneven-overlap" for finding in spoken.findings)
         else f"HiFi-GAN: {faults} faults, uneven overlap among them."
     )
-    yield f"HiFi-GAN: {whole(spoken)}"
+    yield f"HiFi-GAN: {speed(spoken)}"
 
 
 def _ending(folder: Path, holds: bool, seconds: float) -> Iterator[str]:

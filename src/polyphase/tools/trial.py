@@ -3,7 +3,7 @@
 :mod:`polyphase.tools.demo` shows what is found here.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
@@ -59,6 +59,28 @@ class LayerCheck:
         return self.same_integers and self.difference <= TOLERANCE * self.largest
 
 
+def plain(width: int = 64) -> UNet:
+    """The U-Net of the demo, whose decoder joins what it makes to the skips as they are."""
+    return UNet(in_channels=3, out_channels=1, width=width)
+
+
+def cropping(width: int = 64) -> UNet:
+    """The same, with skips that are cropped as in the paper."""
+    return UNet(in_channels=3, out_channels=1, width=width, join="crop")
+
+
+def mended(width: int = 64) -> UNet:
+    """The same, with transposed layers that make the sizes of their skips."""
+    return UNet(in_channels=3, out_channels=1, width=width, join="output_size")
+
+
+BUILDERS: dict[Join, Callable[..., UNet]] = {
+    "plain": plain,
+    "crop": cropping,
+    "output_size": mended,
+}
+
+
 class Trial:
     """A U-Net with one output channel, and the photograph that it is given.
 
@@ -76,7 +98,7 @@ class Trial:
         torch.manual_seed(seed)
         self.photo = photo
         self.size: Size = photo.shape[:2]
-        self.net = UNet(in_channels=3, out_channels=1, width=width).eval()
+        self.net = plain(width).eval()
         self.image = _standardised(photo)
         self.report = network().report(self.size)
 
@@ -148,7 +170,9 @@ class Trial:
         self.net.join = join
         shape = tuple(self.image.shape)
         title = f"U-Net on a photograph, joined by {join}"
-        return check(Subject("unet", title, self.net, ((shape, "float32"),)), progress=say)
+        # the function that builds this network anew, for who wants to repeat the check
+        name = f"{__name__}:{BUILDERS[join].__name__}"
+        return check(Subject(name, title, self.net, ((shape, "float32"),)), progress=say)
 
     def measured(self, say: Say = silent) -> Report:
         """The check of the mended network, with its speed on the photo."""
@@ -178,10 +202,10 @@ def check_layer(name: str, layer: nn.Module, x: Tensor, y: Tensor) -> LayerCheck
         "dilation": layer.dilation,
     }
     base = Geometry(layer.kernel_size, **spatial)
-    mended = base.for_output_size(x.shape[2:], y.shape[2:])
+    fitting = base.for_output_size(x.shape[2:], y.shape[2:])
     parameters: dict[str, Any] = {
         **spatial,
-        "output_padding": mended.output_padding,
+        "output_padding": fitting.output_padding,
         "groups": layer.groups,
     }
     weight, bias = layer.weight.detach(), layer.bias.detach()

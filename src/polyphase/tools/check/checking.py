@@ -66,6 +66,7 @@ class Report:
     findings: tuple[Finding, ...]
     sizes_tried: tuple[tuple[int, ...], ...]
     measured: dict[str, Any] = field(default_factory=dict)
+    is_computed: bool = False
 
     @property
     def is_partial(self) -> bool:
@@ -146,6 +147,7 @@ def check(subject: Subject, *, compute: bool = False, progress: Say = silent) ->
         tuple(_layer_report(layer, total) for layer in first.layers),
         tuple(by_severity(findings)),
         tuple(map(spatial, (*others.ran, *others.stopped))),
+        is_computed=compute,
     )
 
 

@@ -1,12 +1,17 @@
 """What MODEL means on the command line, and how it is loaded without running strange code."""
 
+import ast
+import difflib
 import importlib
 import importlib.util
+import inspect
 import os
 import re
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+import traceback
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -40,7 +45,7 @@ class Subject:
     inputs: tuple[Input, ...]
     is_onnx: bool = False
     has_weights: bool = True
-    make: Callable[[], Any] | None = None
+    is_trusted: bool = False
 
 
 def read_input(text: str) -> Input:
@@ -83,15 +88,21 @@ def load(text: str, inputs: tuple[Input, ...], trust: bool = False) -> Subject:
         subject = _pickled(_file(path), trust)
     elif ":" in text:
         subject = _built(text, *text.rsplit(":", 1))
+    elif suffix == ".py":
+        names = _callables(_file(path))
+        raise CheckError(
+            f"{text} may hold several models: name one, as in {text}:{(names or ['name'])[0]}; the "
+            f"file has {_listed(names)}"
+        )
     else:
         raise CheckError(
-            f"cannot tell what {text!r} is: give package.module:name, file.py:name, a .pt2 or "
-            f".onnx file, or one of {', '.join(ARCHITECTURES)}"
+            f"cannot tell what {text!r} is{_meant(text, ARCHITECTURES)}: give package.module:name, "
+            f"file.py:name, a .pt2 or .onnx file, or one of {', '.join(ARCHITECTURES)}"
         )
     chosen = inputs or subject.inputs
     if not chosen:
         raise CheckError(f"{text} does not tell what it takes: give --input, as in 1,3,256,256")
-    return Subject(**{**vars(subject), "inputs": chosen})
+    return replace(subject, inputs=chosen, is_trusted=trust)
 
 
 def _file(path: Path) -> Path:
@@ -100,16 +111,41 @@ def _file(path: Path) -> Path:
     return path
 
 
+def _callables(path: Path) -> list[str]:
+    """Names of the classes and functions of a file, which is not run."""
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (SyntaxError, ValueError) as error:
+        raise CheckError(f"{path.name} is no Python ({error}): mend that first") from None
+    kinds = (ast.ClassDef, ast.FunctionDef)
+    return [one.name for one in tree.body if isinstance(one, kinds) and one.name[0] != "_"]
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:12]) + (", ..." if len(names) > 12 else "") or "nothing to call"
+
+
+def _meant(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, list(known), 1)
+    return f" (did you mean {near[0]}?)" if near else ""
+
+
 def _builtin(name: str) -> Subject:
     _need_torch()
     found = ARCHITECTURES[name]
     inputs = tuple((shape, "float32") for shape in found.input_shapes)
-    torch = importlib.import_module("torch")
-    # the same weights every time, so that a report can be repeated
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    with _same_weights():
         model = found.build()
     return Subject(name, f"{found.title} ({found.source})", model, inputs)
+
+
+@contextmanager
+def _same_weights() -> Iterator[None]:
+    """The same random weights every time, so that a report can be repeated."""
+    torch = importlib.import_module("torch")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        yield
 
 
 def _built(text: str, home: str, name: str) -> Subject:
@@ -118,13 +154,20 @@ def _built(text: str, home: str, name: str) -> Subject:
 
     from polyphase.tools.check.torch_walk import built
 
-    module = _module(text, home)
+    with _same_weights():
+        module = _module(text, home)
     found: Any = module
     for part in name.split("."):
         if not hasattr(found, part):
-            names = [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]
+            # what the module imports is not what it offers
+            names = [
+                n
+                for n, v in vars(module).items()
+                if callable(v) and n[0] != "_" and getattr(v, "__module__", "") == module.__name__
+            ]
             raise CheckError(
-                f"{home} has no {name!r}; it has {', '.join(names[:12]) or 'nothing to call'}"
+                f"{home} has no {name!r}{_meant(name, names)}; it has {_listed(names)}: name one "
+                "of them"
             )
         found = getattr(found, part)
     if isinstance(found, nn.Module):
@@ -132,11 +175,22 @@ def _built(text: str, home: str, name: str) -> Subject:
     if not callable(found):
         raise CheckError(f"{text} is of type {type(found).__name__}: name a class or a function")
     try:
-        model, real = built(found, WEIGHT_BYTES)
+        inspect.signature(found).bind()
+    except TypeError as error:
+        raise CheckError(
+            f"{text} cannot be built without arguments ({error}): write a function "
+            "that builds it, in a file of your own, and name that as file.py:function"
+        ) from None
+    except ValueError:
+        # what is written in C may have no signature
+        pass
+    try:
+        with _same_weights():
+            model, real = built(found, WEIGHT_BYTES)
     except Exception as error:
         raise CheckError(
-            f"{text} cannot be built without arguments ({_first_line(error)}): write a function "
-            "that builds it, in a file of your own, and name that as file.py:function"
+            f"{text}() raised {_told(error)}: mend that first, so that "
+            f"`{name}()` gives a torch.nn.Module"
         ) from None
     if not isinstance(model, nn.Module):
         raise CheckError(f"{text}() gives {type(model).__name__}: it must give a torch.nn.Module")
@@ -162,8 +216,8 @@ def _module(text: str, home: str) -> ModuleType:
         raise
     except Exception as error:
         raise CheckError(
-            f"cannot import {home} ({_first_line(error)}): make `python -c 'import ...'` work in "
-            "this folder first"
+            f"cannot import {home} ({_told(error)}): make `python -c 'import ...'` work in this "
+            "folder first"
         ) from None
 
 
@@ -233,6 +287,25 @@ def _onnx(path: Path) -> Subject:
 def _need_torch() -> None:
     if importlib.util.find_spec("torch") is None:
         raise CheckError("checking this needs torch; install: pip install 'polyphase[torch]'")
+
+
+def own_line(error: Exception) -> str:
+    """The last line of the user's own code on the way to an error, "" where there is none."""
+    packages = [Path(__file__).parents[2]]
+    spec = importlib.util.find_spec("torch")
+    packages += [Path(spec.origin).parent] if spec and spec.origin else []
+    lines = [
+        f"{path.name} line {number}"
+        for frame, number in traceback.walk_tb(error.__traceback__)
+        if (path := Path(frame.f_code.co_filename)).suffix == ".py"
+        and not any(path.is_relative_to(package) for package in packages)
+    ]
+    return lines[-1] if lines else ""
+
+
+def _told(error: Exception) -> str:
+    line = own_line(error)
+    return f"{_first_line(error)}, {line}" if line else _first_line(error)
 
 
 def _first_line(error: Exception) -> str:

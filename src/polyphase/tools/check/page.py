@@ -1,12 +1,17 @@
 """The report as one page of HTML that needs nothing else: no network, no scripts."""
 
 import json
+import shlex
+import shutil
+import sys
 from collections.abc import Iterable
 from html import escape
+from pathlib import Path
 
 from rich.filesize import decimal
 
 from polyphase import __version__
+from polyphase.models import ARCHITECTURES
 from polyphase.tools.check import drawings
 from polyphase.tools.check.checking import LayerReport, Report
 from polyphase.tools.check.finding import Finding, by
@@ -71,6 +76,8 @@ svg .start { text-anchor: start; } svg .end { text-anchor: end; }
 .maps { display: flex; flex-wrap: wrap; gap: 24px; } figure { margin: 0; max-width: 460px; }
 .key { display: inline-block; width: .8em; height: .8em; border-radius: 2px;
   margin: 0 .3em 0 .9em; }
+.key.dot { border-radius: 50%; background: var(--ours); }
+.key.ring { border-radius: 50%; background: var(--card); border: 2px solid var(--theirs); }
 """.strip()
 
 
@@ -96,8 +103,8 @@ def page(report: Report) -> str:
     parts.append(_speed(report))
     data = json.dumps(report.as_data()).replace("<", "\\u003c")
     parts += [
-        f'<p class="soft">polyphase {__version__}: <code>polyphase check '
-        f"{escape(command(report))}</code></p>",
+        f'<p class="soft">Made by polyphase {__version__}; to repeat it, {escape(place(report))}: '
+        f'<code id="command">{escape(command(report))}</code></p>',
         f'<script type="application/json" id="report">{data}</script>',
         "</body></html>",
     ]
@@ -105,12 +112,34 @@ def page(report: Report) -> str:
 
 
 def command(report: Report) -> str:
-    """What to type for the same report."""
-    inputs = "".join(
-        f" --input {','.join(map(str, shape))}{'' if dtype == 'float32' else f':{dtype}'}"
-        for shape, dtype in report.subject.inputs
-    )
-    return report.subject.name + inputs
+    """What to type for the same report, at the place that :func:`place` names."""
+    subject = report.subject
+    words = [_program(), "check", subject.name]
+    for shape, dtype in subject.inputs:
+        words += [
+            "--input",
+            ",".join(map(str, shape)) + ("" if dtype == "float32" else f":{dtype}"),
+        ]
+    words += ["--trust"] if subject.is_trusted else []
+    words += ["--compute"] if report.is_computed else []
+    words += ["--measure"] if report.measured else []
+    return shlex.join(words)
+
+
+def place(report: Report) -> str:
+    """Where the command finds the model."""
+    home = report.subject.name.partition(":")[0]
+    if "/" not in _program() and (home in ARCHITECTURES or home.partition(".")[0] == "polyphase"):
+        return "type in any folder"
+    return f"type in the folder {Path.cwd().name}"
+
+
+def _program() -> str:
+    """The command as it can be typed here: some environments are not switched on."""
+    beside = Path(sys.executable).with_name("polyphase")
+    if not shutil.which("polyphase") and beside.is_file() and beside.is_relative_to(Path.cwd()):
+        return beside.relative_to(Path.cwd()).as_posix()
+    return "polyphase"
 
 
 def _section(title: str, body: str) -> str:
@@ -217,7 +246,6 @@ def _speed(report: Report) -> str:
             '<p class="soft">What this machine can do, measured: '
             f"{roof['gflops']:.0f} GFLOP/s in registers, {roof['gbytes']:.1f} GB/s in memory. "
             "Points above the roof make fewer products than the definition, which is what counts."
-            '<span class="key" style="background:var(--theirs)"></span>PyTorch'
-            '<span class="key" style="background:var(--ours)"></span>polyphase</p>'
+            '<span class="key ring"></span>PyTorch<span class="key dot"></span>polyphase</p>'
         )
     return _section("Speed, and the roofline", said)

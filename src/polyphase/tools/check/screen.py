@@ -122,13 +122,13 @@ def whole(report: Report) -> str:
     if timed:
         theirs, ours = (sum(column) for column in zip(*timed, strict=True))
         told.append(
-            f"transposed layers {1e3 * theirs:.1f} ms with PyTorch, {1e3 * ours:.1f} ms with "
+            f"transposed layers {duration(theirs)} with PyTorch, {duration(ours)} with "
             f"polyphase ({theirs / ours:.2f}x)"
         )
     if "whole" in found:
         theirs, ours = found["whole"]["torch"], found["whole"]["polyphase"]
         told.append(
-            f"whole model {1e3 * theirs:.0f} ms and {1e3 * ours:.0f} ms ({theirs / ours:.2f}x), "
+            f"whole model {duration(theirs)} and {duration(ours)} ({theirs / ours:.2f}x), "
             f"largest difference {found['difference']:.1e} where the largest value is "
             f"{found['largest']:.2g}"
         )
@@ -141,8 +141,8 @@ def whole(report: Report) -> str:
 
 
 def _layers(report: Report, width: int) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
     is_wide = width >= WIDE
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=not is_wide)
     table.add_column("layer", overflow="fold")
     for name in ("channels", "input", "output"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -152,8 +152,8 @@ def _layers(report: Report, width: int) -> Table:
     table.add_column("mult-adds", justify="right", no_wrap=True)
     if is_wide:
         table.add_column("bytes", justify="right")
-    table.add_column("share", justify="right")
-    table.add_column("overlap", justify="right")
+    table.add_column("share", justify="right", no_wrap=True)
+    table.add_column("overlap", justify="right", no_wrap=True)
     for layer in report.layers:
         problem = layer.layer.problem
         cells = [
@@ -192,8 +192,8 @@ def speed_cells(layer: LayerReport) -> list[str]:
     theirs, ours = layer.seconds
     return [
         layer.layer.name,
-        f"{1e3 * theirs:.2f}",
-        f"{1e3 * ours:.2f}",
+        milliseconds(theirs),
+        milliseconds(ours),
         f"{theirs / ours:.2f}x",
         f"{2e-9 * layer.multiply_adds / ours:.0f}",
         f"{layer.difference:.1e}",
@@ -234,6 +234,27 @@ def _finding(finding: Finding) -> Table:
     grid.add_row(head, body)
     grid.add_row("", Text(f"-> {finding.mend}", style="green"))
     return grid
+
+
+def duration(seconds: float) -> str:
+    """A time in the unit that suits it.
+
+    >>> duration(0.00004), duration(0.0123), duration(12.3)
+    ('40 us', '12.3 ms', '12.3 s')
+    """
+    for unit, size in (("s", 1.0), ("ms", 1e-3)):
+        if seconds >= size:
+            return f"{seconds / size:.3g} {unit}" if seconds < 1000 * size else f"{seconds:.0f} s"
+    return f"{1e6 * seconds:.3g} us"
+
+
+def milliseconds(seconds: float) -> str:
+    """A time in milliseconds, with three digits where it is short.
+
+    >>> milliseconds(0.0123), milliseconds(0.0000042)
+    ('12.30', '0.0042')
+    """
+    return f"{1e3 * seconds:.2f}" if seconds >= 1e-4 else f"{1e3 * seconds:.4f}"
 
 
 def amount(count: int) -> str:

@@ -4,7 +4,6 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,6 +14,7 @@ from torch.nn.modules.conv import _ConvTransposeNd
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
+from polyphase.tools.check.loading import own_line
 from polyphase.tools.check.walk import Array, Shape
 
 
@@ -54,14 +54,10 @@ class Names:
 
     def place(self, error: Exception) -> str:
         """Where an error was raised: the innermost module, and the line of the user's own code."""
-        module, line = "", ""
-        for frame, number in traceback.walk_tb(error.__traceback__):
+        module = ""
+        for frame, _ in traceback.walk_tb(error.__traceback__):
             module = self._modules.get(id(frame.f_locals.get("self")), "") or module
-            path = Path(frame.f_code.co_filename)
-            if not {"torch", "polyphase"} & set(path.parts):
-                line = f"{path.name} line {number}"
-        told = [f"in {module}"] if module else []
-        return ", ".join([*told, line] if line else told)
+        return ", ".join(filter(None, [f"in {module}" if module else "", own_line(error)]))
 
 
 @contextmanager
