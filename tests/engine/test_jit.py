@@ -282,20 +282,21 @@ def test_another_version_compiles_for_itself(folder, compiled, monkeypatch):
     assert len(list(folder.iterdir())) == 6
 
 
-def test_every_file_that_emits_code_is_part_of_the_digest(monkeypatch):
-    read = set()
-    whole = jit.Path.read_bytes
-
-    def noted(path):
-        read.add(path.name)
-        return whole(path)
-
-    monkeypatch.setattr(jit.Path, "read_bytes", noted)
-    digest = jit._source_digest.__wrapped__()
-    assert len(digest) == 64
+def test_every_file_that_emits_code_is_part_of_the_digest(monkeypatch, tmp_path):
     folder = jit.Path(jit.__file__).parent
     emitting = [file for file in folder.glob("**/*.py") if "llvmlite" in file.read_text()]
-    assert {file.name for file in emitting} <= read
+    sources = jit._sources()
+    assert set(map(str, emitting)) <= set(sources)
+    # each byte of each of them counts
+    copies = [tmp_path / str(number) for number in range(len(sources))]
+    for source, copied in zip(sources, copies, strict=True):
+        copied.write_bytes(jit.Path(source).read_bytes())
+    monkeypatch.setattr(jit, "_sources", lambda: [str(copied) for copied in copies])
+    digests = {jit._source_digest.__wrapped__()}
+    for copied in copies:
+        copied.write_bytes(copied.read_bytes() + b"#")
+        digests.add(jit._source_digest.__wrapped__())
+    assert len(digests) == 1 + len(copies)
 
 
 def test_targets_and_keys_have_files_of_their_own(folder, compiled):

@@ -115,9 +115,21 @@ def load(key: str, target: Target, build: Callable[[], str]) -> Code:
 @cache
 def _source_digest() -> str:
     """Digest of all that emits code, so that another version never reads this one's files."""
-    here = Path(__file__).parent
-    files = [here / "emit.py", here / "jit.py", *sorted((here / "kernels").glob("*.py"))]
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+    digest = hashlib.sha256()
+    for path in _sources():
+        # every process does this before it finds its first kernel: no buffer, which takes as long
+        with open(path, "rb", buffering=0) as file:
+            digest.update(file.readall())
+    return digest.hexdigest()
+
+
+def _sources() -> list[str]:
+    """The files that emit code."""
+    here = os.path.dirname(__file__)
+    kernels = os.path.join(here, "kernels")
+    names = sorted(name for name in os.listdir(kernels) if name.endswith(".py"))
+    own = [os.path.join(here, name) for name in ("emit.py", "jit.py")]
+    return own + [os.path.join(kernels, name) for name in names]
 
 
 @cache

@@ -92,7 +92,9 @@ def cpus() -> int:
 @cache
 def cache_bytes() -> int:
     """Size of a core's second-level cache; a common one where the system does not say."""
-    for folder in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*"):
+    # the first two are those of instructions and of data of the first level, where both are there
+    for number in (2, 1, 3, 0):
+        folder = Path(f"/sys/devices/system/cpu/cpu0/cache/index{number}")
         try:
             level = (folder / "level").read_text().strip()
             size = (folder / "size").read_text().strip()
