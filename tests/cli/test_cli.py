@@ -1,14 +1,10 @@
 """The command line as scripts and people meet it."""
 
-import io
 import json
 import os
 import pty
-import re
 import subprocess
 import sys
-from contextlib import redirect_stderr, redirect_stdout
-from itertools import chain
 
 import pytest
 from hypothesis import given
@@ -27,20 +23,6 @@ def run(*arguments, **changes):
         env=os.environ | changes,
         check=False,
     )
-
-
-def error_of(*arguments):
-    """What a command says on the error stream."""
-    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()) as told:
-        cli.main(arguments)
-    return told.getvalue().strip()
-
-
-def json_of(*arguments):
-    """The data that a successful command prints."""
-    with redirect_stdout(io.StringIO()) as told:
-        assert cli.main([*arguments, "--json"]) == 0
-    return json.loads(told.getvalue())
 
 
 @pytest.fixture
@@ -169,22 +151,6 @@ def test_solve_says_why_a_set_cannot_and_what_can(refusal):
     assert "30 cannot be reached" in line
     assert "19 and 20" in line
     assert "30 is reached by -s 3 -p 0 (exactly 3 times every size) | -k 5 -s 3" in line
-
-
-@given(st.integers(1, 30), st.integers(1, 80), st.integers(1, 7), st.integers(1, 4))
-def test_what_solve_and_size_advise_is_right(size, target, kernel, stride):
-    given_ = {"-k": str(kernel), "-s": str(stride), "-p": "3"}
-    told = error_of("solve", str(size), str(target), *chain(*given_.items()))
-    _, found, offers = told.partition(f"; {target} is reached by ")
-    for offer in offers.split(" | ") if found else []:
-        words = offer.partition(" (")[0].split()
-        changed = given_ | dict(zip(words[::2], words[1::2], strict=True))
-        assert json_of("size", str(size), *chain(*changed.items()))["output_size"] == target
-    told = error_of("size", str(size), *chain(*given_.items()))
-    if found := re.search(r"use at most -p (\S+), or an input of at least (\d+)", told):
-        less = given_ | {"-p": found[1]}
-        assert json_of("size", str(size), *chain(*less.items()))["output_size"] >= 1
-        assert json_of("size", found[2], *chain(*given_.items()))["output_size"] >= 1
 
 
 @pytest.mark.parametrize(
