@@ -16,7 +16,7 @@ from polyphase.arithmetic.problem import Problem
 from polyphase.engine.filtering import Form, Group, groups
 from polyphase.engine.stencil import Stencil, stencils
 from polyphase.engine.target import Target
-from polyphase.engine.tiling import Corner, Tiling
+from polyphase.engine.tiling import Corner, Tiling, tasks
 
 Together = tuple[int, int, int]
 Section = tuple[Group, ...]
@@ -97,16 +97,24 @@ class MinimalTiling(Tiling):
         """The positions of a cell, for people."""
         return "x".join(map(str, self.together[3 - self.problem.rank :]))
 
-    @property
-    def depths(self) -> Iterator[int]:
-        """Numbers of input channels that may be packed at a time, from all of them down."""
-        depth = self.in_channels
-        yield depth
-        while depth > LEAST_DEPTH:
-            depth = -(-depth // 2)
-            yield depth
+    def boxes_of(self, width: int) -> Iterator[tuple[Corner, int]]:
+        """Boxes for register tiles of ``width`` cells, and the input channels packed at a time.
 
-    def fits(self, box: Corner, depth: int) -> bool:
+        From all channels down; fewer are of use where the box is a larger one.
+        """
+        share = prod(self.whole) * self.groups * self.row_tiles // tasks()
+        depth = self.in_channels
+        found: Corner | None = None
+        while True:
+            box = self._largest(width, False, depth, max(share, width))
+            if box != found and self._fits(box, depth):
+                found = box
+                yield box, depth
+            if depth <= LEAST_DEPTH:
+                return
+            depth = -(-depth // 2)
+
+    def _fits(self, box: Corner, depth: int) -> bool:
         """Whether the packed input of a box stays in cache, as far as fewer channels would help."""
         cells = self.packing(box, False).channel
         return depth <= LEAST_DEPTH or cells * self.cell_elements(depth) <= self.budget

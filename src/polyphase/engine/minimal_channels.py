@@ -28,7 +28,6 @@ from polyphase.engine.tiling import (
     WEIGHT_LINE_CYCLES,
     Corner,
     Packing,
-    tasks,
 )
 
 MOST_VECTORS = 4
@@ -114,14 +113,10 @@ class MinimalChannelsTiling(MinimalTiling):
             most = (self.target.registers - 1) // vectors - 1
             most = max(1, min(most, MOST_TOTALS // (self.outputs * vectors)))
             for positions in sorted({max(1, 3 * most // 4), max(1, most - 1), most}):
-                for depth in self.depths:
-                    choice = self._choice(positions, vectors, depth)
-                    if self.fits(choice.box, depth):
-                        yield choice
+                for box, depth in self.boxes_of(positions):
+                    yield self._choice(box, positions, vectors, depth)
 
-    def _choice(self, positions: int, vectors: int, depth: int) -> Choice:
-        share = prod(self.whole) * self.groups * self.row_tiles // tasks()
-        box = self._largest(positions, False, depth, max(share, positions))
+    def _choice(self, box: Corner, positions: int, vectors: int, depth: int) -> Choice:
         columns = -(-prod(box) // positions)
         pieces = sum(
             -(-min(depth, self.in_channels - first) // kernel.LONGEST_CHAIN)

@@ -24,7 +24,7 @@ from polyphase.engine.minimal import (
     quickest,
 )
 from polyphase.engine.target import Target
-from polyphase.engine.tiling import LINE_CYCLES, Corner, Packing, odd_lines, tasks
+from polyphase.engine.tiling import LINE_CYCLES, Corner, Packing, odd_lines
 
 MOST_VECTORS = 4
 # products along the last axis are unrolled: no longer window than this
@@ -160,15 +160,11 @@ class MinimalPositionsTiling(MinimalTiling):
             totals *= self.axes[2].out_step * self.together[2]
             if totals > MOST_TOTALS and channels > 1:
                 channels = max(1, channels * MOST_TOTALS // totals)
-            for depth in self.depths:
-                choice = self._choice(channels, vectors, depth)
-                if self.fits(choice.box, depth):
-                    yield choice
+            for box, depth in self.boxes_of(vectors * self.lanes):
+                yield self._choice(box, channels, vectors, depth)
 
-    def _choice(self, channels: int, vectors: int, depth: int) -> Choice:
-        share = prod(self.whole) * self.groups * self.row_tiles // tasks()
+    def _choice(self, box: Corner, channels: int, vectors: int, depth: int) -> Choice:
         width = vectors * self.lanes
-        box = self._largest(width, False, depth, max(share, width))
         columns = -(-prod(box) // width)
         pieces = sum(
             -(-min(depth, self.in_channels - first) // kernel.LONGEST_CHAIN)
