@@ -298,3 +298,10 @@ def test_extreme_problems_are_planned_at_once():
         "conv c1:1 i100010 k100000",
     ):
         assert str(pp.plan(line))
+
+
+def test_tiles_of_short_sums_keep_to_rows():
+    # 4 products an output: pieces of two rows cost more than what is computed for nothing
+    problem = Problem.parse("c64:64 g64 i64x64 k4x4 s2x2 p1x1")
+    pattern = BY_NAME["positions"].tiling(problem, AVX512, 1 << 20).choice.pattern
+    assert problem.input_size[1] % pattern.width == 0

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
-from math import prod
+from math import gcd, prod
 
 from polyphase.arithmetic.phases import Phase
 from polyphase.arithmetic.problem import Problem
@@ -27,6 +27,9 @@ LONGEST_WINDOW = 10
 LONGEST_UNEVEN_WINDOW = 24
 # a register tile has at most this many columns; more would only lengthen the code
 MOST_COLUMNS = 8
+# cycles to store a vector, and to spill it first and copy what is valid of it
+STORE_CYCLES = 2
+SPILL_CYCLES = 3
 
 
 @dataclass(frozen=True)
@@ -193,14 +196,34 @@ class PositionsTiling(Tiling):
         return self.step_cycles(fmas, loads, lines * LINE_CYCLES)
 
     def _lines(self, pattern: Pattern, packing: Packing, spread: bool) -> int:
-        """Cache lines of input that one step reads: one more per run where runs lie askew."""
+        """Cache lines of input that one step reads: one more per run where runs lie askew.
+
+        Offsets that are found in the same plane are found in the same lines.
+        """
         vectors = pattern.width // self.lanes
         _, _, row, _ = packing.grid.strides
-        moved = any(self.plane(offset, spread)[1] for offset, _ in self.slots)
+        places = [self.plane(offset, spread) for offset, _ in self.slots]
+        moved = any(shift for _, shift in places)
         rows = self.axes[1].reach > 0 or packing.grid.size[2] > 1 or pattern.groups > 1
         whole = packing.grid.size[3] == row and not self.axes[1].reach and pattern.groups == 1
         askew = moved or (rows and row % self.lanes != 0 and not whole)
-        return len(self.slots) * pattern.groups * (vectors + askew)
+        return len({plane for plane, _ in places}) * pattern.groups * (vectors + askew)
+
+    def _whole(self, pattern: Pattern, grid: Grid) -> float:
+        """About which share of the tiles cover nothing but neighbouring outputs."""
+        images, _, height, length = grid.size
+        width, groups, pitch = pattern.width, pattern.groups, grid.strides[2]
+        if groups > 1 and height > 1 and pattern.stride == pitch:
+            return (
+                (height // groups) / -(-height // groups) * (length // width) / -(-length // width)
+            )
+        if self.axes[0].out_step == self.axes[1].out_step == 1:
+            starts, length = grid.runs
+            pitch = starts[1] if len(starts) > 1 else length
+        # tiles begin at all multiples of this from the beginning of a run
+        apart = gcd(width, pitch)
+        share = max(0, (length - width) // apart + 1) * apart / pitch
+        return share * (images // groups) / -(-images // groups)
 
     @cached_property
     def _outer_tap_count(self) -> int:
@@ -226,9 +249,10 @@ class PositionsTiling(Tiling):
             columns = pattern.count(packing.grid)
             lines = self._lines(pattern, packing, spread)
             step = self._step_cycles(channels, vectors * groups, lines)
-            stores = channels * self.weave * vectors * groups * 2
+            stored = channels * self.weave * vectors * groups * len(outer)
+            store = STORE_CYCLES + (1 - self._whole(pattern, packing.grid)) * SPILL_CYCLES
             tiles = columns * self._blocks(channels)
-            arithmetic = tiles * (taps * (step * self.in_channels + 6) + len(outer) * stores)
+            arithmetic = tiles * (taps * (step * self.in_channels + 6) + stored * store)
             cells = packing.channel * self.in_channels / self.lanes * PACK_CYCLES
             cycles = self.box_count(box) * (arithmetic + cells)
             yield Choice(spread, box, depth, channels, pattern, vectors, columns, cycles)
