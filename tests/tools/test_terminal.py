@@ -57,8 +57,12 @@ def test_the_plan_tells_everything_but_the_cost_again():
 def test_sets_that_lose_inputs_are_told():
     for sizes_, freedom, lost in (((10,), {"kernel_size": [3]}, True), ((3,), {}, False)):
         lines = shown(terminal.solutions(solutions([sizes_], [(3,)], freedom, 3)), 80)
-        told = "Padding as long as the kernel loses inputs" in " ".join(lines)
-        assert told == lost
+        told = " ".join(lines)
+        assert ("loses inputs at the border. To make a size smaller, use an" in told) == lost
+    lines = shown(
+        terminal.solutions(solutions([(5,), (7,)], [(10,), (30,)], {"kernel_size": [3]}, 3)), 80
+    )
+    assert "loses inputs at the border. These are" in " ".join(lines)
 
 
 def test_everything_is_plain_where_the_terminal_is():

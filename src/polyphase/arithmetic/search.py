@@ -23,6 +23,8 @@ from polyphase.arithmetic.axis import Axis, extent
 TRIALS = 20_000
 # what it costs to lose inputs: more than any other fault, so that it comes last
 LOST = 10_000
+# what outputs that receive the bias alone cost: more than uneven overlap and output padding
+HOLES = 6
 # of the allowed output paddings, those that say where to look for kernels when padding is free too
 STARTS = 16
 
@@ -52,7 +54,7 @@ class Setting(NamedTuple):
             # uneven overlap
             (common > 1 or k % s > 0)
             # empty phases: holes in the output
-            + 3 * (k * common < s)
+            + HOLES * (k * common < s)
             + (self.output_padding > 0)
             # the output lies off the centre of the input
             + (begin != end)

@@ -123,10 +123,11 @@ def solutions(found: Solutions) -> Iterator[RenderableType]:
     yield Text("Overlap is contributions per output; where they differ there is a checkerboard.")
     axes = (axis for geometry in found.geometries for axis in geometry.axes)
     if any(max(axis.begin, axis.end) >= axis.extent for axis in axes):
-        yield Text(
-            "Padding as long as the kernel loses inputs at the border. To make a size smaller, use "
-            "an ordinary convolution."
-        )
+        told = "Padding as long as the kernel loses inputs at the border."
+        pairs = zip(found.input_sizes, found.output_sizes, strict=True)
+        if any(n > o for sizes in pairs for n, o in zip(*sizes, strict=True)):
+            told += " To make a size smaller, use an ordinary convolution."
+        yield Text(told)
     if found.is_full:
         yield Text(f"These are the best {len(found.geometries)}; --limit lists more.")
     if found.stopped:
