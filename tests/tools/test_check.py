@@ -188,6 +188,18 @@ def test_layers_of_polyphase_are_found_as_those_of_pytorch(convert):
     assert report.layers[0].evenness.measured
 
 
+@pytest.mark.parametrize(
+    "convert", [torch.jit.script, lambda net: torch.jit.trace(net, torch.zeros(1, 4, 8, 8))]
+)
+def test_layers_in_torchscript_are_found(convert):
+    net = nn.Sequential(nn.ConvTranspose2d(4, 2, 4, 2, 1), nn.ReLU())
+    with pytest.warns(DeprecationWarning):
+        scripted = convert(net)
+    report = report_of(scripted, (1, 4, 8, 8))
+    assert [layer.layer.name for layer in report.layers] == ["0"]
+    assert report.layers[0].layer.problem.output_shape == (1, 2, 16, 16)
+
+
 def test_pairs_and_single_samples_of_polyphase_are_read():
     class Net(nn.Module):
         def forward(self, x):

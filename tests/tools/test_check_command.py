@@ -35,6 +35,12 @@ def needs(width):
 def number():
     return 3
 
+def lazy():
+    return nn.LazyConvTranspose1d(2, 4)
+
+def beyond():
+    return nn.Sequential(nn.ConvTranspose1d(1, 2, 4, 2, output_padding=3))
+
 def raises():
     return nn.ConvTranspose1d(1, 2, 4)[3]
 """
@@ -122,10 +128,12 @@ def test_the_built_in_architectures_are_listed(capsys):
         (("unett",), "did you mean unet?"),
         (("nowhere.onnx",), "there is no file"),
         (("nowhere.py",), "there is no file"),
-        (("{nets}",), "the file has even, Uneven, Broken, needs, number, raises"),
+        (("{nets}",), "the file has even, Uneven, Broken, needs, number, lazy, beyond, raises"),
         (("{nets}:evn", "--input", "1,1,8"), "did you mean even?"),
         (("{nets}:raises", "--input", "1,1,8"), "raised TypeError: 'ConvTranspose1d' object"),
-        (("{nets}:raises", "--input", "1,1,8"), "nets_to_check.py line 26"),
+        (("{nets}:raises", "--input", "1,1,8"), "nets_to_check.py line 32"),
+        (("{nets}:lazy", "--input", "1,1,8"), "run it once, on zeros"),
+        (("{nets}:beyond", "--input", "1,1,8"), "mend the parameters of 0"),
         (("no_such_package.x:y", "--input", "1,1,8"), "cannot import"),
         (("{nets}:absent", "--input", "1,1,8"), "it has"),
         (("{nets}:needs", "--input", "1,1,8"), "without arguments"),

@@ -177,3 +177,16 @@ def test_a_crop_behind_a_layer_is_told_as_padding(up, cuts):
     for mended in rebuilt(up, fault.mend):
         mended.load_state_dict(up.state_dict())
         torch.testing.assert_close(mended(x), net(x))
+
+
+def test_a_layer_that_other_sizes_ask_more_of_stays_able_to_reach_them():
+    up = nn.ConvTranspose2d(2, 2, 3, 2, 1, 1)
+    walk = torch_walk.walk(nn.Sequential(up), [((1, 2, 8, 8), "float32")])
+    fault = next(f for f in layer_faults(walk, {0}) if f.code == "uneven-overlap")
+    assert typed(fault.mend)["padding"] == ((1, 2), (1, 2))
+    x = torch.randn(1, 2, 8, 8)
+    for mended in rebuilt(up, fault.mend):
+        mended.weight.data, mended.bias = grown(up, fault.mend), up.bias
+        torch.testing.assert_close(mended(x), up(x))
+        for size in ((15, 16), (16, 15), (15, 15)):
+            torch.testing.assert_close(mended(x, output_size=size), up(x, output_size=size))

@@ -205,11 +205,59 @@ def test_an_output_that_changes_along_one_axis_alone_is_found():
     assert Net()(torch.zeros(1, 1, 17, 16)).shape[2:] == (16, 16)
 
 
+class Demucs(nn.Module):
+    """Kernels of 8 without padding, which fit inputs of 16*k + 4."""
+
+    def __init__(self, crop):
+        super().__init__()
+        self.down = nn.ModuleList([nn.Conv1d(1, 4, 8, 4), nn.Conv1d(4, 8, 8, 4)])
+        self.up = nn.ModuleList([nn.ConvTranspose1d(8, 4, 8, 4), nn.ConvTranspose1d(4, 1, 8, 4)])
+        self.crop = crop
+
+    def forward(self, x):
+        skip = self.down[0](x)
+        y = self.up[0](self.down[1](skip))
+        return self.up[1](y + (skip[..., : y.shape[2]] if self.crop else skip))
+
+
+@pytest.mark.parametrize("crop", [True, False])
+def test_an_output_that_follows_some_sizes_is_right_there(crop):
+    net = Demucs(crop)
+    fault = found(net, "output-size", (1, 1, 500))[0]
+    assert fault.severity == "warning"
+    assert "501 gives 500, short by 1" in fault.says
+    assert net(torch.zeros(1, 1, 500)).shape[2] == 500
+    if crop:
+        assert "16*k + 4" in fault.mend
+        assert net(torch.zeros(1, 1, 516)).shape[2] == 516
+    else:
+        mend = found(net, "skip-mismatch", (1, 1, 500))[0].mend
+        assert "16*k + 4" in mend
+        assert runs(net, 532)
+
+
+def test_one_position_that_serves_a_whole_axis_fits():
+    class Attention(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.up = nn.ConvTranspose2d(1, 1, 4, 2, 1)
+
+        def forward(self, x):
+            y = self.up(x)
+            return y * y.mean(3, keepdim=True) + torch.ones(1, 1, 1, y.shape[3])
+
+    assert runs(Attention(), 8, 6)
+    assert not found(Attention(), "skip-mismatch", (1, 1, 8, 6))
+
+
 def test_rules_are_read_from_sizes():
     assert rule({(0, n): True for n in range(20, 30)}) == "a multiple of 2"
     both = {(axis, n): n % 2 != axis for axis in (0, 1) for n in range(20, 30)}
     assert rule(both) == "2*k + 1 by a multiple of 2"
     assert rule(both | {(2, n): False for n in range(9)}) == ""
+    thirds = {(0, n): n % 3 == 0 for n in range(20, 36)}
+    assert rule(thirds) == ""
+    assert rule(thirds, [3, 1]) == "a multiple of 3"
     assert rule({(0, n): False for n in range(20, 30)}) == ""
     assert rule({(0, 17): True, (0, 18): False}) == ""
 

@@ -12,7 +12,7 @@ from polyphase.tools.check.layer_faults import layer_faults
 from polyphase.tools.check.loading import CheckError, Input, Subject
 from polyphase.tools.check.neighbours import POWERS, Neighbours, neighbours, spatial
 from polyphase.tools.check.overlap_faults import overlapping
-from polyphase.tools.check.size_faults import size_faults
+from polyphase.tools.check.size_faults import size_faults, sized
 from polyphase.tools.check.walk import Layer, Walk
 from polyphase.tools.progress import Say, silent
 
@@ -133,7 +133,7 @@ def check(subject: Subject, *, compute: bool = False, progress: Say = silent) ->
         raise CheckError(_why(subject, first, _larger(subject, first, compute)))
     others = _neighbours(subject, first, compute, progress)
     progress("Looking for faults")
-    findings = [*size_faults(first, others), *layer_faults(first)]
+    findings = [*size_faults(first, others), *layer_faults(first, sized(first, others))]
     if first.layers and not subject.is_onnx:
         findings.append(_nondeterminism())
     if first.stopped:
@@ -238,6 +238,8 @@ def _larger(subject: Subject, walk: Walk, compute: bool) -> Sequence[Input]:
 
 
 def _next(walk: Walk) -> str:
+    if walk.stopped_at:
+        return f"mend the parameters of {walk.stopped_at}, or what reaches it, first."
     if walk.stopped_by == "data":
         return "its shapes depend on values, so give --compute, which runs it on random numbers."
     if walk.stopped_by == "onnx":

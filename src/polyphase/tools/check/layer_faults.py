@@ -1,6 +1,6 @@
 """Faults that a transposed layer has by itself: its parameters, its speed, what follows it."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from math import prod
 from typing import Any
 
@@ -24,18 +24,21 @@ from polyphase.tools.check.walk import Array, Layer, Walk, named
 LONG_KERNEL = 64
 
 
-def layer_faults(walk: Walk) -> Iterator[Finding]:
-    """Everything that is found in the layers, apart from the sizes that they meet."""
+def layer_faults(walk: Walk, sized: Collection[int] = ()) -> Iterator[Finding]:
+    """Everything that is found in the layers, apart from the sizes that they meet.
+
+    ``sized`` are the places of layers that must go on reaching several sizes by ``output_size``.
+    """
     for place, layer in enumerate(walk.layers):
-        yield from _one_layer(walk, place, layer)
+        yield from _one_layer(walk, place, layer, place in sized or bool(layer.asked))
     yield from needed_bias(walk)
     yield from _foldable(walk)
 
 
-def _one_layer(walk: Walk, place: int, layer: Layer) -> Iterator[Finding]:
+def _one_layer(walk: Walk, place: int, layer: Layer, is_sized: bool) -> Iterator[Finding]:
     weights = layer.weights()
     yield from empty_phases(layer)
-    yield from uneven(layer, weights)
+    yield from uneven(layer, weights, is_sized)
     yield from bias_only(walk, place, layer)
     yield from _dead_taps(layer)
     yield from _two_opinions(layer)

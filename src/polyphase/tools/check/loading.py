@@ -99,6 +99,11 @@ def load(text: str, inputs: tuple[Input, ...], trust: bool = False) -> Subject:
             f"cannot tell what {text!r} is{_meant(text, ARCHITECTURES)}: give package.module:name, "
             f"file.py:name, a .pt2 or .onnx file, or one of {', '.join(ARCHITECTURES)}"
         )
+    if not subject.is_onnx and _is_lazy(subject.model):
+        raise CheckError(
+            f"{text} has lazy layers, whose channels are not known yet: run it once, on zeros, in "
+            "the function that builds it"
+        )
     chosen = inputs or subject.inputs
     if not chosen:
         raise CheckError(f"{text} does not tell what it takes: give --input, as in 1,3,256,256")
@@ -219,6 +224,12 @@ def _module(text: str, home: str) -> ModuleType:
             f"cannot import {home} ({_told(error)}): make `python -c 'import ...'` work in this "
             "folder first"
         ) from None
+
+
+def _is_lazy(model: Any) -> bool:
+    from torch.nn.parameter import is_lazy
+
+    return any(is_lazy(tensor) for tensor in (*model.parameters(), *model.buffers()))
 
 
 def _exported(path: Path, trust: bool) -> Subject:

@@ -1,8 +1,9 @@
 """The sizes next to the given one: which are tried, which run, and which of them fit."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import product
+from math import prod
 
 from polyphase.tools.check.walk import Shape, Walk
 from polyphase.tools.progress import Say
@@ -103,8 +104,10 @@ def axes_that_fit(walks: Sequence[Walk]) -> dict[tuple[int, int], bool]:
     return fits
 
 
-def rule(fits: dict[tuple[int, int], bool]) -> str:
+def rule(fits: dict[tuple[int, int], bool], strides: Iterable[int] = ()) -> str:
     """What sizes have in common that fit, as far as tried: "a multiple of 16", "16*k + 1", "".
+
+    Divisors are powers of two, and what ``strides`` multiply to. Others would be found by chance.
 
     >>> rule({(0, n): n % 4 == 0 for n in range(30, 46)})
     'a multiple of 4'
@@ -114,17 +117,19 @@ def rule(fits: dict[tuple[int, int], bool]) -> str:
     axes: dict[int, dict[int, bool]] = {}
     for (axis, n), fine in fits.items():
         axes.setdefault(axis, {})[n] = fine
-    common = _rule(list(axes.values()))
+    whole = prod(strides)
+    divisors = [n for n in range(2, 4 * LARGEST + 1) if n & -n == n or whole % n == 0]
+    common = _rule(list(axes.values()), divisors)
     if common:
         return common
-    each = [_rule([axis]) for axis in axes.values()]
+    each = [_rule([axis], divisors) for axis in axes.values()]
     return " by ".join(each) if all(each) else ""
 
 
-def _rule(axes: Sequence[dict[int, bool]]) -> str:
+def _rule(axes: Sequence[dict[int, bool]], divisors: Sequence[int]) -> str:
     """What the sizes that fit have in common along all of these axes."""
-    few = [(divisor, 0) for divisor in (*range(2, LARGEST + 1), 2 * LARGEST, 4 * LARGEST)]
-    few += [(divisor, rest) for divisor in range(2, LARGEST + 1) for rest in range(1, divisor)]
+    few = [(divisor, 0) for divisor in divisors]
+    few += [(d, rest) for d in divisors if d <= LARGEST for rest in range(1, d)]
     for divisor, rest in few:
         # one size alone is no rule, except that it halves again and again
         enough = 1 if rest == 0 and divisor & -divisor == divisor else 2
@@ -135,6 +140,11 @@ def _rule(axes: Sequence[dict[int, bool]]) -> str:
         ):
             return f"{divisor}*k + {rest}" if rest else f"a multiple of {divisor}"
     return ""
+
+
+def strides(walk: Walk) -> list[int]:
+    """The largest stride of each transposed layer."""
+    return [max(axis.stride for axis in one.problem.geometry.axes) for one in walk.layers]
 
 
 def _fitting(first: Walk, ran: Sequence[Walk], run: Run) -> Shape | None:

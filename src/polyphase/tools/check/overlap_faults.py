@@ -55,8 +55,11 @@ def empty_phases(layer: Layer) -> Iterator[Finding]:
     )
 
 
-def uneven(layer: Layer, weights: Array | None) -> Iterator[Finding]:
-    """Positions that get unequal numbers of taps, or unequal weights."""
+def uneven(layer: Layer, weights: Array | None, is_sized: bool) -> Iterator[Finding]:
+    """Positions that get unequal numbers of taps, or unequal weights.
+
+    ``is_sized`` says that the mend must reach the same sizes by ``output_size``.
+    """
     problem = layer.problem
     axes = overlapping(problem)
     if not axes or any(axis.stride > LISTED for axis in axes):
@@ -66,7 +69,7 @@ def uneven(layer: Layer, weights: Array | None) -> Iterator[Finding]:
         return
     unequal = list(filter(_is_uneven, axes))
     if unequal:
-        yield _overlap(layer, unequal, found)
+        yield _overlap(layer, unequal, found, is_sized)
     elif (
         min(found.gains.flat) > 0
         and found.measured
@@ -86,9 +89,9 @@ def _is_uneven(axis: Axis) -> bool:
     return 0 < min(tap_counts(axis)) < max(tap_counts(axis))
 
 
-def _evened(layer: Layer) -> Mend:
+def _evened(layer: Layer, fixed: bool) -> Mend:
     """One mend for all axes, whether positions get unequal numbers of taps or none."""
-    problem, fixed = layer.problem, not layer.asked
+    problem = layer.problem
     beyond = _beyond(layer) if fixed else [0] * problem.rank
     wanted = [
         bool(none) or (n > 1 and axis.stride <= LISTED and _is_uneven(axis))
@@ -97,12 +100,12 @@ def _evened(layer: Layer) -> Mend:
     return widened(problem.geometry, wanted, fixed)
 
 
-def _overlap(layer: Layer, axes: list[Axis], found: Evenness) -> Finding:
+def _overlap(layer: Layer, axes: list[Axis], found: Evenness, is_sized: bool) -> Finding:
     axis = axes[0]
     counts = tap_counts(axis)
     measured = found.measured and found.unevenness < EVEN_ENOUGH
     how = "of these weights" if found.measured else "with equal weights"
-    mend = _evened(layer)
+    mend = _evened(layer, not is_sized)
     return Finding(
         "uneven-overlap",
         "note" if measured else "warning",
@@ -113,7 +116,7 @@ def _overlap(layer: Layer, axes: list[Axis], found: Evenness) -> Finding:
         + (", so they make up for it." if measured else ": a checkerboard."),
         "Keep these weights, or use a kernel that is a multiple of the stride before training."
         if measured
-        else f"{mend.typed}{mend.where} makes the same size{'s' if layer.asked else ''} evenly; "
+        else f"{mend.typed}{mend.where} makes the same size{'s' if is_sized else ''} evenly; "
         f"train on from {mend.grown}, which gives the old result.",
     )
 
@@ -122,7 +125,7 @@ def bias_only(walk: Walk, place: int, layer: Layer) -> Iterator[Finding]:
     """Positions that ``output_padding`` adds beyond all taps, although nothing asks for them."""
     if not any(_beyond(layer)) or _is_needed(walk, place, layer):
         return
-    geometry, mend = layer.problem.geometry, _evened(layer)
+    geometry, mend = layer.problem.geometry, _evened(layer, fixed=True)
     where = " and ".join(
         f"{several(max(counts), 'position')} at the {end}"
         for counts, end in zip(zip(*_ends(layer), strict=True), ("beginning", "end"), strict=True)

@@ -7,7 +7,15 @@ from polyphase.arithmetic.problem import Problem
 from polyphase.errors import OutputSizeError, PolyphaseError
 from polyphase.tools.check.finding import Finding, by
 from polyphase.tools.check.mends import AxisMend, Mend, each, serving
-from polyphase.tools.check.neighbours import Neighbours, axes_that_fit, rule, spatial, works
+from polyphase.tools.check.neighbours import (
+    Neighbours,
+    axes_that_fit,
+    rule,
+    spatial,
+    strides,
+    works,
+)
+from polyphase.tools.check.output_faults import parity, some, stops
 from polyphase.tools.check.walk import Layer, Meeting, Shape, Walk
 
 
@@ -22,15 +30,15 @@ def size_faults(walk: Walk, others: Neighbours) -> Iterator[Finding]:
             yield from _off_multiple(walk, place, layer)
             yield from _repaired(walk, others.ran, place)
         yield from _cropped(walk, layer)
-    yield from _stops(others)
-    yield from _parity(walk, others.ran)
+    yield from stops(walk, others)
+    yield from parity(walk, others.ran)
 
 
 def _advice(walk: Walk, others: Neighbours) -> str:
     """What to do about the input, "" where no input size helps."""
     if others.fitting is None:
         return ""
-    common = rule(axes_that_fit([walk, *others.ran]))
+    common = rule(axes_that_fit([walk, *others.ran]), strides(walk))
     here = by(others.fitting)
     if others.fitting == spatial(walk):
         fine = [by(spatial(other)) for other in others.ran if works(other)]
@@ -41,6 +49,16 @@ def _advice(walk: Walk, others: Neighbours) -> str:
 
 def _meetings(walk: Walk, place: int) -> list[Meeting]:
     return [meeting for meeting in walk.meetings if meeting.layer == place]
+
+
+def sized(walk: Walk, others: Neighbours) -> set[int]:
+    """Places of layers that must make several sizes of one input, by ``output_size``."""
+    return {
+        meeting.layer
+        for seen in (walk, *others.ran)
+        for meeting in seen.meetings
+        if not meeting.fits and seen.layers[meeting.layer].problem.output_size == meeting.made
+    } | {place for place, layer in enumerate(walk.layers) if layer.asked}
 
 
 def _unreachable(
@@ -66,7 +84,7 @@ def _unreachable(
     if not here:
         says = (
             f"runs here, but not at {len(failing)} of {others.tried} larger inputs tried "
-            f"({_some(sizes)}): at {sizes[0]} it {says}"
+            f"({some(sizes)}): at {sizes[0]} it {says}"
         )
     yield Finding(
         "unreachable-size",
@@ -92,10 +110,6 @@ def _reach(layer: Layer) -> str:
         last = base + axis.stride - 1
         told.append(f"{base}" if last == base else f"{base} to {last}")
     return " x ".join(told)
-
-
-def _some(sizes: Sequence[str], most: int = 4) -> str:
-    return ", ".join(sizes[:most]) + (", ..." if len(sizes) > most else "")
 
 
 def _sentence(*ways: str) -> str:
@@ -142,36 +156,6 @@ def _misfits(
             f"{by(meeting.other)} in {meeting.how}, {_lacking(meeting)}.",
             _mend(other.layers[place], meeting, wanted, advice),
         )
-
-
-def _stops(others: Neighbours) -> Iterator[Finding]:
-    """Sizes at which the model stops, although it runs at others."""
-    stopped = [walk for walk in others.stopped if walk.stopped_at]
-    if not stopped and not others.ran:
-        # a model of fixed size
-        return
-    stopped = stopped or others.stopped
-    if not stopped:
-        return
-    sizes = [by(spatial(walk)) for walk in stopped]
-    runs = {spatial(walk): True for walk in others.ran}
-    runs |= {spatial(walk): False for walk in others.stopped}
-    common = rule(
-        {
-            (axis, n): all(fine for size, fine in runs.items() if size[axis] == n)
-            for size in runs
-            for axis, n in enumerate(size)
-        }
-    )
-    at = stopped[0].stopped_at
-    yield Finding(
-        "other-sizes",
-        "warning" if at else "note",
-        at,
-        f"{'stops' if at else 'The model stops'} at {len(stopped)} of {others.tried} larger inputs "
-        f"tried ({_some(sizes)}): {stopped[0].stopped}.",
-        f"Pad the input to {common}." if common else "Keep to sizes at which it runs.",
-    )
 
 
 def _lacking(meeting: Meeting) -> str:
@@ -336,61 +320,6 @@ def _cropped(walk: Walk, layer: Layer) -> Iterator[Finding]:
         f"{100 * (1 - kept):.2g}% of its result is computed and then cut off.",
         f"{mend.typed}{mend.where} never computes it.",
     )
-
-
-def _parity(walk: Walk, others: Sequence[Walk]) -> Iterator[Finding]:
-    """An output that is not ``scale * n + constant`` for every input size ``n``, axis by axis."""
-    size = spatial(walk)
-    made = {
-        spatial(seen): seen.outputs[0][2:]
-        for seen in (walk, *others)
-        if seen.outputs and len(seen.outputs[0]) == len(size) + 2
-    }
-    if not walk.layers or size not in made or len(made) < 2:
-        return
-    lines = [{n[axis]: out[axis] for n, out in made.items()} for axis in range(len(size))]
-    if any(lines[axis][n[axis]] != out[axis] for n, out in made.items() for axis in range(len(n))):
-        # an output axis that depends on several input axes follows no rule of one axis
-        return
-    if any(o < 0.75 * n for o, n in zip(made[size], size, strict=True)) and any(
-        _slope(line) < 0.75 for line in lines
-    ):
-        # the output is meant to be smaller than the input
-        return
-    wrong = [_excess(line) for line in lines]
-    off = {
-        n: tuple(wrong[axis][m] for axis, m in enumerate(n))
-        for n in made
-        if any(wrong[axis][m] for axis, m in enumerate(n))
-    }
-    if not off:
-        return
-    here = size in off
-    shown = size if here else min(off)
-    side = "short" if max(off[shown], key=abs) < 0 else "long"
-    fits = {(axis, n): not one for axis, line in enumerate(wrong) for n, one in line.items()}
-    common = rule(fits)
-    yield Finding(
-        "output-size",
-        "error" if here else "warning",
-        "",
-        f"The output does not follow the input: {by(shown)} gives {by(made[shown])}, {side} by "
-        f"{by(tuple(map(abs, off[shown])))}; {len(off)} of {len(made)} sizes tried are off.",
-        "Give every transposed layer output_size="
-        + (f", or pad the input to {common} and cut the output." if common else "."),
-    )
-
-
-def _slope(line: dict[int, int]) -> float:
-    first, last = min(line), max(line)
-    return (line[last] - line[first]) / (last - first) if last > first else 1.0
-
-
-def _excess(line: dict[int, int]) -> dict[int, int]:
-    """How far each output size of one axis is from what the input size that divides best says."""
-    scale = max(1, round(_slope(line)))
-    best = max(line, key=lambda n: n & -n)
-    return {n: out - scale * n - (line[best] - scale * best) for n, out in line.items()}
 
 
 def _plain(value: object) -> object:

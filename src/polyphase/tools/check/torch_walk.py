@@ -32,6 +32,8 @@ DTYPES = {
 }
 JOINS = {"cat", "add", "add_", "sub", "sub_", "mul", "mul_", "div", "maximum", "minimum", "where"}
 NORMS = {"native_batch_norm", "_native_batch_norm_legit_no_training", "cudnn_batch_norm"}
+# the second is what torch.jit.trace writes down
+CONVOLUTIONS = {"aten::convolution", "aten::_convolution"}
 CROPS = {"slice", "narrow"}
 DATA = (DataDependentOutputException, DynamicOutputShapeException)
 
@@ -236,13 +238,13 @@ def _without_logs() -> Iterator[None]:
 def _is_transposed(func: Any, args: tuple[Any, ...]) -> bool:
     """Whether it is PyTorch's operator, or polyphase's."""
     name = func._schema.name
-    return name == "polyphase::conv_transpose" or bool(name == "aten::convolution" and args[6])
+    return name == "polyphase::conv_transpose" or bool(name in CONVOLUTIONS and args[6])
 
 
 def _meant(func: Any, args: tuple[Any, ...]) -> tuple[Tensor, Tensor, Tensor | None, Geometry, int]:
     """Input, weight, bias, geometry and groups of a call."""
-    if func._schema.name == "aten::convolution":
-        x, weight, bias, stride, padding, dilation, _, output_padding, groups = args
+    if func._schema.name in CONVOLUTIONS:
+        x, weight, bias, stride, padding, dilation, _, output_padding, groups = args[:9]
         pads = tuple(padding)
     else:
         x, weight, bias, stride, begin, end, output_padding, dilation, groups = args
@@ -265,9 +267,9 @@ def _kind(
     made: list[int],
 ) -> tuple[str, tuple[tuple[int, int], ...]]:
     """The kind of an operation, and what a crop or a pad does to each spatial axis."""
-    if name == "conv_transpose" or (name == "convolution" and args[6]):
+    if name == "conv_transpose" or (name in ("convolution", "_convolution") and args[6]):
         return "conv_transpose", ()
-    if name in ("convolution", "conv"):
+    if name in ("convolution", "_convolution", "conv"):
         return "conv", ()
     if name in NORMS:
         # in training mode the statistics are those of the batch

@@ -157,6 +157,11 @@ class Journal:
             if other == made:
                 continue
             ours, theirs = shapes[made][2:], shapes[other][2:]
+            if how.lower() not in ("cat", "concat"):
+                # one position serves a whole axis, in everything but a concatenation
+                pairs = list(zip(ours, theirs, strict=True))
+                theirs = tuple(n if m == 1 else m for n, m in pairs)
+                ours = tuple(m if n == 1 else n for n, m in zip(ours, theirs, strict=True))
             if self.origin(made) > self.origin(other):
                 repairs = self._repairs.get(made, ()), self._repairs.get(other, ())
                 self.walk.meetings.append(Meeting(self.origin(made), ours, theirs, how, *repairs))
