@@ -193,7 +193,7 @@ def test_layers_of_polyphase_are_found_as_those_of_pytorch(convert):
 )
 def test_layers_in_torchscript_are_found(convert):
     net = nn.Sequential(nn.ConvTranspose2d(4, 2, 4, 2, 1), nn.ReLU())
-    with pytest.warns(DeprecationWarning):
+    with pytest.warns(DeprecationWarning, match="is deprecated"):
         scripted = convert(net)
     report = report_of(scripted, (1, 4, 8, 8))
     assert [layer.layer.name for layer in report.layers] == ["0"]

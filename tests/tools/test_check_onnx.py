@@ -69,6 +69,42 @@ def test_a_size_of_its_own_needs_no_input(tmp_path):
     assert report_of(path).walk.inputs == ((1, 2, 8, 8),)
 
 
+def test_a_file_of_one_size_is_tried_at_no_other(tmp_path):
+    path = decoder(tmp_path / "a.onnx", {"auto_pad": "SAME_UPPER"}, (1, 2, 8, 8))
+    report = report_of(path)
+    assert report.sizes_tried == ()
+    assert {f.code for f in report.findings} <= {"uneven-overlap", "runtimes-differ"}
+    with pytest.raises(loading.CheckError, match="input x is 1,2,8,8 in the file, got 1,2,9,8"):
+        report_of(path, (1, 2, 9, 8))
+
+
+def test_an_axis_that_is_open_is_tried_alone(tmp_path):
+    path = decoder(tmp_path / "a.onnx", {"auto_pad": "SAME_UPPER"}, (1, 2, 8, "W"))
+    report = report_of(path, (1, 2, 8, 8))
+    assert {size[0] for size in report.sizes_tried} == {8}
+    assert {size[1] for size in report.sizes_tried} == set(range(9, 25))
+    assert "skip-mismatch" in {f.code for f in report.findings}
+
+
+def test_a_size_that_the_node_asks_for_is_no_fault(tmp_path):
+    nodes = [helper.make_node("ConvTranspose", ["x", "u"], ["y"], "up", strides=[2, 2],
+                              auto_pad="SAME_LOWER", output_shape=[15, 15])]  # fmt: skip
+    path = saved(tmp_path / "a.onnx", nodes, {"u": weights(2, 2, 3, 3)}, ("N", 2, "H", "W"))
+    report = report_of(path, (1, 2, 8, 8))
+    assert report.walk.outputs == ((1, 2, 15, 15),)
+    assert not {f.code for f in report.findings} & {"off-multiple", "output-size"}
+
+
+def test_one_position_that_serves_a_whole_axis_fits(tmp_path):
+    nodes = [
+        helper.make_node("ConvTranspose", ["x", "u"], ["m"], "up", strides=[2, 2], pads=[1] * 4),
+        helper.make_node("ReduceMean", ["m"], ["a"], axes=[3], keepdims=1),
+        helper.make_node("Mul", ["m", "a"], ["y"]),
+    ]
+    path = saved(tmp_path / "a.onnx", nodes, {"u": weights(2, 2, 4, 4)}, ("N", 2, "H", "W"))
+    assert report_of(path, (1, 2, 8, 6)).findings == ()
+
+
 @pytest.mark.parametrize("change", ["cut", "text", "empty"])
 def test_a_damaged_file_is_refused(tmp_path, change):
     path = tmp_path / "a.onnx"

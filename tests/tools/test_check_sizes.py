@@ -236,6 +236,18 @@ def test_an_output_that_follows_some_sizes_is_right_there(crop):
         assert runs(net, 532)
 
 
+def test_an_output_of_one_size_is_meant_to_be_so():
+    class Resized(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.up = nn.ConvTranspose2d(1, 1, 4, 2, 1)
+
+        def forward(self, x):
+            return functional.interpolate(self.up(x), size=(64, 64))
+
+    assert not found(Resized(), "output-size", (1, 1, 16, 16))
+
+
 def test_one_position_that_serves_a_whole_axis_fits():
     class Attention(nn.Module):
         def __init__(self):

@@ -166,6 +166,11 @@ def _neighbours(subject: Subject, first: Walk, compute: bool, say: Say) -> Neigh
     sizes = {shape[2:] for shape, _ in subject.inputs if len(shape) > 2}
     if len(sizes) != 1 or max(*sizes.copy().pop(), 0) == 1 or not first.layers or first.stopped:
         return Neighbours()
+    movable = (True,) * len(spatial(first))
+    if subject.is_onnx:
+        from polyphase.tools.check import onnx_walk
+
+        movable = onnx_walk.movable(subject.model)
 
     def run(size: tuple[int, ...]) -> Walk:
         moved = [
@@ -174,7 +179,7 @@ def _neighbours(subject: Subject, first: Walk, compute: bool, say: Say) -> Neigh
         ]
         return _walk(subject, moved, compute)
 
-    return neighbours(first, run, say)
+    return neighbours(first, run, movable, say)
 
 
 def _layer_report(layer: Layer, total: int) -> LayerReport:

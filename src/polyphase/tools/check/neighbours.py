@@ -69,11 +69,15 @@ class Neighbours:
         return len(self.ran) + len(self.stopped)
 
 
-def neighbours(first: Walk, run: Run, say: Say) -> Neighbours:
-    """Walk at larger inputs; ``run`` walks at one size."""
+def neighbours(first: Walk, run: Run, movable: Sequence[bool], say: Say) -> Neighbours:
+    """Walk at larger inputs; ``run`` walks at one size, and ``movable`` axes may have others."""
     found, size = Neighbours(), spatial(first)
-    listed = offsets(len(size))
-    few = 2 ** len(size) - 1 + FURTHER
+    listed = [
+        one
+        for one in offsets(len(size))
+        if not any(more and not free for more, free in zip(one, movable, strict=True))
+    ]
+    few = min(len(listed), sum(max(one) == 1 for one in listed) + FURTHER)
     most = max(few, min(len(listed), STEPS // max(1, len(first.steps))))
     names = [layer.name for layer in first.layers]
     for count, more in enumerate(listed[:most]):
@@ -86,7 +90,7 @@ def neighbours(first: Walk, run: Run, say: Say) -> Neighbours:
             found.stopped.append(walk)
         if count + 1 == few and not found.ran:
             break
-    if not all(map(works, (first, *found.ran))):
+    if all(movable) and not all(map(works, (first, *found.ran))):
         say("Looking for a size that fits")
         found.fitting = _fitting(first, found.ran, run)
     return found

@@ -51,6 +51,14 @@ def read(path: Path) -> tuple[Any, tuple[tuple[Shape, str], ...]]:
     return model, tuple(fixed)
 
 
+def movable(model: Any) -> tuple[bool, ...]:
+    """For each spatial axis, whether the file leaves the size of its maps open."""
+    dims = [list(info.type.tensor_type.shape.dim)[2:] for info in _arguments(model.graph)]
+    return tuple(
+        all(not d.dim_value for d in axis) for axis in zip(*filter(None, dims), strict=False)
+    )
+
+
 def walk(model: Any, inputs: Sequence[tuple[Shape, str]]) -> Walk:
     """What the model does with inputs of these shapes; nothing is computed.
 
@@ -164,7 +172,8 @@ class _Walker:
             return f"the input size of {name} is not known"
         groups = attributes.pop("group", 1)
         told = attributes.pop("kernel_shape", list(weight[2:]))
-        if "output_shape" in attributes:
+        asked = "output_shape" in attributes
+        if asked:
             attributes["output_shape"] = attributes["output_shape"][-len(told) :]
         try:
             meant = convention.geometry(told, group=groups, input_size=x[2:], **attributes)
@@ -182,7 +191,12 @@ class _Walker:
         weights = self._constants.get(node.input[1])
         remarks = self._remarks.get(name, ())
         self._journal.layer(
-            name, problem, len(node.input) > 2 and bool(node.input[2]), _reader(weights), remarks
+            name,
+            problem,
+            len(node.input) > 2 and bool(node.input[2]),
+            _reader(weights),
+            remarks,
+            problem.output_size if asked else (),
         )
         return ""
 
@@ -261,6 +275,13 @@ def _sized(model: Any, inputs: Sequence[tuple[Shape, str]]) -> Any:
         if kind.HasField("shape") and len(kind.shape.dim) != len(shape):
             raise CheckError(
                 f"input {info.name} has {len(kind.shape.dim)} axes, got {','.join(map(str, shape))}"
+            )
+        fixed = [d.dim_value for d in kind.shape.dim]
+        if any(n and n != m for n, m in zip(fixed, shape, strict=False)):
+            raise CheckError(
+                f"input {info.name} is {','.join(str(n or '?') for n in fixed)} in the file, got "
+                f"{','.join(map(str, shape))}: export the model with dynamic axes, or leave out "
+                "--input"
             )
         del kind.shape.dim[:]
         for n in shape:

@@ -89,8 +89,11 @@ def _slope(line: dict[int, int]) -> float:
 def _excess(line: dict[int, int]) -> dict[int, int]:
     """How far each output size of one axis is from ``scale * n``, or from what is meant instead.
 
-    Where no size gives just that, the input that divides best says what is meant.
+    Where no size gives just that, the input that divides best says what is meant. An output of one
+    size is meant to be so.
     """
+    if len(set(line.values())) == 1:
+        return dict.fromkeys(line, 0)
     scale = max(1, round(_slope(line)))
     best = max(line, key=lambda n: (line[n] == scale * n, n & -n))
     return {n: out - scale * n - (line[best] - scale * best) for n, out in line.items()}

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from math import prod
 
 from polyphase.arithmetic.axis import Axis
+from polyphase.arithmetic.geometry import Geometry
 from polyphase.arithmetic.problem import Problem
 from polyphase.tools.check.evenness import Evenness, evenness, tap_counts
 from polyphase.tools.check.finding import Finding, by, several
@@ -135,7 +136,7 @@ def bias_only(walk: Walk, place: int, layer: Layer) -> Iterator[Finding]:
         "bias-only",
         "warning",
         layer.name,
-        f"output_padding {by(each(geometry.output_padding))} adds {where} of an axis that "
+        f"{_adding(geometry)} adds {where} of an axis that "
         f"no tap reaches: they hold {_filling(layer)}.",
         f"{mend.typed}{mend.where} makes the same size out of taps; train on from {mend.grown}, "
         "which gives the old result.",
@@ -178,6 +179,11 @@ def _is_needed(walk: Walk, place: int, layer: Layer) -> bool:
         meeting.layer == place and meeting.other == meeting.made == layer.problem.output_size
         for meeting in walk.meetings
     )
+
+
+def _adding(geometry: Geometry) -> str:
+    extra = each(geometry.output_padding)
+    return f"output_padding {by(extra)}" if any(extra) else "Negative padding"
 
 
 def _filling(layer: Layer) -> str:

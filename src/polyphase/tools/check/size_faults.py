@@ -195,8 +195,8 @@ def _mend(
 
 def _off_multiple(walk: Walk, place: int, layer: Layer) -> Iterator[Finding]:
     problem = layer.problem
-    if any(meeting.fits for meeting in _meetings(walk, place)):
-        # the size is what its partner needs
+    if layer.asked or any(meeting.fits for meeting in _meetings(walk, place)):
+        # the size is what was asked for, or what its partner needs
         return
     if _change(walk, layer):
         return
