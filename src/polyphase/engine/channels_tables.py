@@ -1,8 +1,9 @@
 """Tables and weight panels of method ``channels``: its tiling spelled out for the kernel."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from itertools import compress, product
+from functools import cached_property
+from itertools import chain, compress, product
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,7 +55,12 @@ class ChannelsTables(Tables):
     @property
     def cell(self) -> int:
         """A position is as many pixels wide as the input's stride."""
-        return self.tiling.pixel * self.tiling.axes[2].in_step
+        return self.pixel * self.tiling.axes[2].in_step
+
+    @cached_property
+    def pixel(self) -> int:
+        """Tile elements of a pixel."""
+        return self.tiling.pixel
 
     @property
     def row_height(self) -> int:
@@ -79,15 +85,15 @@ class ChannelsTables(Tables):
         apart = yc if tiling.scattered else 1
         rows = []
         panel = 0
+        starts = [
+            phases[0][0].start * yd + phases[1][0].start * yh + phases[2][0].start * yw
+            for phases in tiling.kinds
+        ]
+        numbers = [self._limit_number(phases) for phases in tiling.kinds]
         for channels in tiling.channel_sets:
-            for phases, parts in zip(tiling.kinds, kinds, strict=True):
-                place = channels[0] * yc + sum(
-                    part[0].start * stride
-                    for part, stride in zip(phases, (yd, yh, yw), strict=True)
-                )
-                number = self._limit_number(phases)
+            for start, number, parts in zip(starts, numbers, kinds, strict=True):
                 for part in parts:
-                    y = place + part.first * apart
+                    y = channels[0] * yc + start + part.first * apart
                     rows.append((panel, y, *part.span, number, part.first))
                     panel += width + (part.span[1] - part.span[0]) * tiling.in_channels * width
         self.rows = np.array(rows, np.int64)
@@ -191,7 +197,7 @@ class ChannelsTables(Tables):
 
     def _tile_offset(self, d: int, h: int, w: int) -> int:
         along = w - self.tiling.axes[2].offsets[0]
-        return self.outer_offset(d, h) * self.cell + along * self.tiling.pixel
+        return self.outer_offset(d, h) * self.cell + along * self.pixel
 
     def class_spans(self, origin: Corner, size: Corner) -> list[tuple[int, int]]:
         """Columns of a box for each triple of limits."""
@@ -237,19 +243,11 @@ class ChannelsTables(Tables):
 
     def panels(self) -> Iterator[Panel]:
         """Where the weights of every row tile come from."""
-        number = 0
+        targets = iter(self.rows[:, 0].tolist())
         for channels in self.tiling.channel_sets:
-            for kind in self.kinds:
-                for part in kind:
-                    target = int(self.rows[number, 0])
-                    yield Panel(
-                        target,
-                        channels[0] + part.channel,
-                        part.biases,
-                        part.weights,
-                        part.first_tap,
-                    )
-                    number += 1
+            for part in chain.from_iterable(self.kinds):
+                channel = channels[0] + part.channel
+                yield Panel(next(targets), channel, part.biases, part.weights, part.first_tap)
 
 
 def _taps_of(phases: tuple[Phase, ...], members: Offsets) -> tuple[list[int], Offsets]:
@@ -273,8 +271,7 @@ def _bits(lanes: NDArray[np.bool_]) -> int:
     return int(np.packbits(padded, bitorder="little").view("<i8")[0])
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(NamedTuple):
     """A row tile: its first output in the stretch, its taps, and what fills its panel.
 
     Biases and weights count from a channel and a tap.

@@ -11,12 +11,13 @@ S. Gray, Fast Algorithms for Convolutional Neural Networks, 2016, arXiv 1509.093
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
 
 from polyphase.arithmetic.phases import Phase
 
 
-@dataclass(frozen=True, slots=True)
-class Form:
+class Form(NamedTuple):
     """What a product reads at position ``q``: ``x[q + plus]``, less ``x[q + minus]`` if given."""
 
     plus: int
@@ -74,7 +75,7 @@ def products(offsets: Sequence[int], together: int, step: int = 1) -> tuple[Prod
     return tuple(found)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False)
 class Group:
     """The phases of an axis that read at the same offsets, and the products that they share.
 
@@ -85,7 +86,7 @@ class Group:
     products: tuple[Product, ...]
     taps: tuple[tuple[tuple[int, ...], ...], ...]
 
-    @property
+    @cached_property
     def forms(self) -> tuple[Form, ...]:
         """The distinct forms of its products, in their order."""
         return tuple(dict.fromkeys(product.form for product in self.products))

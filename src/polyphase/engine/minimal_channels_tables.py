@@ -9,7 +9,6 @@ import numpy as np
 from polyphase.engine.cover import Table
 from polyphase.engine.kernels import minimal_channels as kernel
 from polyphase.engine.kernels.minimal_positions import NOTHING
-from polyphase.engine.minimal import forms_of
 from polyphase.engine.minimal_channels import MinimalChannelsTiling
 from polyphase.engine.minimal_tables import MinimalTables, Sums
 from polyphase.engine.pack import Offsets, Strides
@@ -117,12 +116,12 @@ class MinimalChannelsTables(MinimalTables):
         source, cells = self.sources(origin, size, groups)
         planes = np.arange(len(source))[:, None] * self.plane_size
         nothing = np.full(source.size, NOTHING)
-        plus = np.array([forms[2].plus for forms in forms_of(groups)], np.int64)[:, None]
-        first = np.broadcast_to(plus, source.shape).ravel()
+        first = np.broadcast_to(self.plus[groups][:, 2, None], source.shape).ravel()
         target = (planes + cells * self.cell).ravel()
         rows = np.column_stack([source.ravel(), target, nothing, first])
         # a difference of planes begins at no column
-        differences = np.pad(self.differences(groups, prod(size) * self.cell), ((0, 0), (0, 1)))
+        differences = self.differences(groups, prod(size) * self.cell)
+        differences = np.column_stack([differences, np.zeros(len(differences), np.int64)])
         return np.concatenate([rows, differences])
 
     def lines(self, valid: int, along: Sequence[Sums]) -> list[Offsets]:

@@ -2,8 +2,9 @@
 
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, reduce
 from itertools import product
+from operator import and_
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,18 +70,24 @@ class MinimalTables(Tables):
         for section in tiling.sections:
             start = len(taps)
             numbers = {forms: number for number, forms in enumerate(forms_of(section))}
-            for products in product(*(group.products for group in section)):
-                plane = numbers[tuple(one.form for one in products)] * self.planes_per_form
-                bits = sum(
-                    1 << j
-                    for j in range(tiling.outputs)
-                    if all(
-                        j >> i & 1 in products[axis].outputs for i, axis in enumerate(tiling.pairs)
-                    )
-                )
-                taps.append((plane * self.plane_size, bits))
+            size = self.planes_per_form * self.plane_size
+            each = [
+                [(one.form, self._output_bits(axis, one.outputs)) for one in group.products]
+                for axis, group in enumerate(section)
+            ]
+            for products in product(*each):
+                forms, bits = zip(*products, strict=True)
+                taps.append((numbers[forms] * size, reduce(and_, bits)))
             self.tap_spans.append((start, len(taps)))
         self.taps = np.array(taps, np.int64).reshape(-1, 2)
+
+    def _output_bits(self, axis: int, outputs: Sequence[int]) -> int:
+        """A bit for each combination of outputs that a product along an axis is added to."""
+        every = range(self.tiling.outputs)
+        if axis not in self.tiling.pairs:
+            return sum(1 << j for j in every)
+        i = self.tiling.pairs.index(axis)
+        return sum(1 << j for j in every if j >> i & 1 in outputs)
 
     def fill_rows(self, channels: int) -> None:
         """A row tile for each block of ``channels`` and combination of phases of a section.
@@ -179,17 +186,25 @@ class MinimalTables(Tables):
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """For each combined form and row of cells: where it is read, and its first cell."""
         n, d, h = (i.ravel() for i in np.meshgrid(*map(np.arange, size[:3]), indexing="ij"))
-        forms = forms_of(section)
         xn, _, *strides, _ = self.x_strides
-        source = np.broadcast_to(n * xn, (len(forms), len(n)))
+        source = np.broadcast_to(n * xn, (len(self.plus[section]), len(n)))
         inside = np.ones(source.shape, bool)
         for axis, index in ((0, d), (1, h)):
-            plus = np.array([combined[axis].plus for combined in forms], np.int64)[:, None]
+            plus = self.plus[section][:, axis, None]
             source = source + (index * self.tiling.spans[axis] + plus) * strides[axis]
             known = np.searchsorted(self._offsets[axis], plus)
             inside &= self._inside(axis, origin, size)[known, index]
         cells = ((n * size[1] + d) * size[2] + h) * size[3]
         return np.where(inside, source, driver.OUTSIDE), cells
+
+    @cached_property
+    def plus(self) -> dict[Section, NDArray[np.int64]]:
+        """For each section the first offset of each combined form along each tabled axis."""
+        found = {}
+        for section in self.tiling.sections:
+            plus = [[form.plus for form in forms] for forms in forms_of(section)]
+            found[section] = np.array(plus, np.int64).reshape(-1, len(section))
+        return found
 
     def differences(self, section: Section, elements: int) -> Table:
         """Planes that are taken from others: elements, target, and what is subtracted."""

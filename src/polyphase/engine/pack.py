@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,8 +25,7 @@ LEAST_SQUARES = 1 << 14
 Offsets = NDArray[np.int64]
 
 
-@dataclass(frozen=True, slots=True)
-class Panel:
+class Panel(NamedTuple):
     """One row tile's weights: where they go, and where its entries come from.
 
     ``channel`` is the first output channel. ``biases`` are output channels counted from there, one

@@ -85,7 +85,9 @@ class Squares:
         if shape is None:
             return False
         key = (channel + shape.channel, shape.rows, lines[0].shape[-1], shape.summed)
-        found = self._found.setdefault(key, _Lines())
+        found = self._found.get(key)
+        if found is None:
+            found = self._found[key] = _Lines()
         found.starts.append(start)
         found.taps.append(shape.taps + first_tap)
         found.terms.append(shape.terms)
