@@ -58,9 +58,9 @@ class Pattern:
         return self.groups * self.width
 
     def count(self, grid: Grid) -> int:
-        """Number of tiles."""
+        """Number of tiles: as many as there are bases, without listing them."""
         if self.groups == 1:
-            return sum(map(len, _flat(grid, self.width)))
+            return _flat_count(grid, self.width)
         images, depth, height, width = grid.size
         if self.stride == grid.strides[2] and height > 1:
             return images * depth * -(-height // self.groups) * -(-width // self.width)
@@ -96,6 +96,22 @@ def _flat(grid: Grid, width: int) -> Iterator[range]:
         bases = range(max(start, covered), start + length, width)
         covered = bases[-1] + width if bases else covered
         yield bases
+
+
+def _flat_count(grid: Grid, width: int) -> int:
+    """The number of those tiles."""
+    starts, length = grid.runs
+    each = -(-length // width)
+    if len(starts) == 1 or starts[1] - starts[0] >= each * width:
+        return len(starts) * each
+    total = covered = 0
+    for start in starts:
+        first = covered if covered > start else start
+        tiles = -((first - start - length) // width)
+        if tiles > 0:
+            total += tiles
+            covered = first + tiles * width
+    return total
 
 
 @dataclass(frozen=True, slots=True)
