@@ -1,6 +1,7 @@
 """Every word of the emit vocabulary against its scalar meaning, on every target of this machine."""
 
 import inspect
+import re
 from itertools import product
 
 import ml_dtypes
@@ -421,3 +422,23 @@ def test_names_of_functions_and_arguments_are_those_given():
     assert [str(kind.type) for kind in e.arguments.values()] == ["ptr", "i64"]
     assert list(e.arguments) == ["address", "number"]
     assert e.function.name == "name"
+
+
+def test_no_address_is_known_by_how_it_came_about():
+    # LLVM would weigh all ways of carrying it through the loops, which takes longer than all else
+    e = Emitter(ir.Module(), "run", ["line*", "out*", "count"], 4)
+    line, out, count = e.arguments.values()
+    with e.loop(0, count, carried=[line]) as rows:
+        with e.loop(0, count, carried=rows.values) as loop:
+            row = e.record(loop.values[0], loop.index, ["first", "second"])
+            e.store(row["second"], out, loop.index)
+            e.store(row["first"], e.at(loop.values[0], 1, I64))
+            loop.carry([e.at(loop.values[0], 2, I64)])
+        rows.carry(loop.results)
+    e.finish()
+    text = str(e.module)
+    calls = set(re.findall(r'(%"[^"]+") = call ptr @"llvm.strip.invariant.group', text))
+    steps = dict(re.findall(r'(%"[^"]+") = getelementptr \w+, ptr (%"[^"]+"), i64 \d+', text))
+    used = re.findall(r'(?:load \w+|store \w+ \S+), ptr (%"[^"]+")', text)
+    assert len(used) == 4
+    assert {steps.get(pointer, pointer) for pointer in used} <= calls
