@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from itertools import combinations
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from torch import nn
 
 from polyphase.cli import main
 from polyphase.models.unet import UNet
-from polyphase.tools.check import loading
+from polyphase.tools.check import drawings, loading
 from polyphase.tools.check.checking import check
 from polyphase.tools.check.page import command, page, place
 from polyphase.tools.check.screen import speed
@@ -129,6 +130,22 @@ def test_speeds_are_drawn_under_a_roof(unet):
     assert "100 GFLOP/s in registers, 10.0 GB/s in memory" in text
     assert text.count('class="key ring"') == text.count('class="key dot"') == 1
     assert 'class="key ring"></span>PyTorch' in text
+
+
+def test_names_beside_points_do_not_cover_each_other(unet):
+    from dataclasses import replace
+
+    times = [(0.02, 0.0100), (0.02, 0.0101), (0.02, 0.0102), (0.02, 0.0103)]
+    layers = tuple(replace(unet.layers[0], seconds=one, difference=1e-7) for one in times)
+    measured = {"threads": 2, "roof": {"gflops": 100.0, "gbytes": 10.0}}
+    drawn = drawings.roofline(replace(unet, layers=layers, measured=measured))
+    found = re.findall(r'<text class="small (start|end)" x="([\d.]+)" y="([\d.]+)">up.0', drawn)
+    wide = 7 * len("up.0")
+    shift = {"start": 0, "end": wide}
+    boxes = [(float(x) - shift[anchor], float(y)) for anchor, x, y in found]
+    assert len(boxes) == 4
+    for (x, y), (u, v) in combinations(boxes, 2):
+        assert abs(x - u) >= wide or abs(y - v) >= 11.9
 
 
 NET = """

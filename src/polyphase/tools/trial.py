@@ -81,6 +81,13 @@ BUILDERS: dict[Join, Callable[..., UNet]] = {
 }
 
 
+JOINED: dict[Join, str] = {
+    "plain": "as they are",
+    "crop": "after a crop",
+    "output_size": "by output_size",
+}
+
+
 class Trial:
     """A U-Net with one output channel, and the photograph that it is given.
 
@@ -169,7 +176,7 @@ class Trial:
         """What ``polyphase check`` finds in the network, joined in that way, on the photo."""
         self.net.join = join
         shape = tuple(self.image.shape)
-        title = f"U-Net on a photograph, joined by {join}"
+        title = f"U-Net on a photograph, skips joined {JOINED[join]}"
         # the function that builds this network anew, for who wants to repeat the check
         name = f"{__name__}:{BUILDERS[join].__name__}"
         return check(Subject(name, title, self.net, ((shape, "float32"),)), progress=say)

@@ -118,8 +118,13 @@ def roofline(report: Report) -> str:
     )
     x, y = at(10.0**right, peak)
     parts.append(f'<text class="small end" x="{x:.1f}" y="{y - 6:.1f}">{peak:.0f} GFLOP/s</text>')
-    ends = [(at(x, after), at(x, before)) for x, before, after in points]
-    for place, (layer, (intensity, theirs, ours)) in enumerate(zip(timed, points, strict=True)):
+    # what names must not cover: left, top and right
+    taken = [
+        (x - 5, y - 6, x + 5)
+        for intensity, before, after in points
+        for x, y in (at(intensity, before), at(intensity, after))
+    ]
+    for layer, (intensity, theirs, ours) in zip(timed, points, strict=True):
         (x, before), (_, after) = at(intensity, theirs), at(intensity, ours)
         name = escape(layer.layer.name)
         parts.append(
@@ -129,18 +134,34 @@ def roofline(report: Report) -> str:
             f'<circle class="ours" cx="{x:.1f}" cy="{after:.1f}" r="5">'
             f"<title>{name}, polyphase: {ours:.0f} GFLOP/s</title></circle>"
         )
-        room = 12 + 7 * len(name)
-        crowded = any(
-            0 <= other - x < room and abs(y - after) < 14
-            for at_other, pair in enumerate(ends)
-            if at_other != place
-            for other, y in pair
-        )
-        side, shift = ("end", -9) if crowded else ("start", 9)
+        where = _free_place(x, after, 7.0 * len(name), taken)
+        taken.append((where[2], where[3], where[4]))
         parts.append(
-            f'<text class="small {side}" x="{x + shift:.1f}" y="{after + 4:.1f}">{name}</text>'
+            f'<text class="small {where[0]}" x="{where[1]:.1f}" y="{where[3] + 10:.1f}">{name}'
+            "</text>"
         )
     return _svg(WIDTH, 400, parts, "roofline")
+
+
+def _free_place(
+    x: float, y: float, wide: float, taken: Sequence[tuple[float, float, float]]
+) -> tuple[str, float, float, float, float]:
+    """Where a name beside a point covers nothing: anchor, its x, then left, top and right."""
+    places = [
+        (anchor, at, left, y - 6 + shift)
+        for shift in (0, -14, 14, -28, 28, -42, 42)
+        for anchor, at, left in (("start", x + 9, x + 9), ("end", x - 9, x - 9 - wide))
+    ]
+    free = (
+        place
+        for place in places
+        if not any(
+            place[2] < right and left < place[2] + wide and abs(place[3] - top) < 12
+            for left, top, right in taken
+        )
+    )
+    anchor, at, left, top = next(free, places[0])
+    return anchor, at, left, top, left + wide
 
 
 def _bars(report: Report) -> Iterator[tuple[Shape, int | None]]:
