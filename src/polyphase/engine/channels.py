@@ -10,16 +10,18 @@ from polyphase.arithmetic.phases import Phase
 from polyphase.arithmetic.problem import Problem
 from polyphase.engine.cover import Grid, Pattern
 from polyphase.engine.kernels import channels as kernel
-from polyphase.engine.target import Target
+from polyphase.engine.target import Target, cpus
 from polyphase.engine.tiling import (
     FEW_COLUMNS,
     LINE_CYCLES,
     PACK_CYCLES,
+    TILE_SHARE,
     WEIGHT_LINE_CYCLES,
     Corner,
     Packing,
     Tiling,
     odd_lines,
+    tasks,
 )
 
 # phases of the last axis fill vectors only if they leave few lanes empty
@@ -31,7 +33,9 @@ CROWDED_CYCLES = 250
 # cycles to write some of a pixel's channels, the others much later: memory likes longer runs
 APART_CYCLES = 11
 # cycles to bring a line of a box that outgrows the second-level cache
-FAR_LINE_CYCLES = 10
+FAR_LINE_CYCLES = 14
+# cycles more for a vector of weights that comes from beyond that cache
+FAR_WEIGHT_CYCLES = 3
 CACHE_SETS = 64
 CACHE_WAYS = 8
 # a register tile has at most this many vectors of adjacent outputs
@@ -220,30 +224,46 @@ class ChannelsTiling(Tiling):
 
     def _choices(self) -> Iterator[Choice]:
         most = min(MOST_VECTORS, -(-self.adjacent // self.lanes))
+        # where each box fetches its weights from afar, fewer boxes may be worth an idle processor
+        parts = (tasks(), cpus()) if self._far else (tasks(),)
         for vectors in range(1, most + 1):
-            taps = self._taps(vectors)
-            panels = self.panels_per_stretch(vectors) * self.stretch_count
             largest = (self.target.registers - 1) // vectors - 1
             for positions in range(max(1, largest // 2), largest + 1):
-                box, depth = self.box(positions, False, vectors * self.lanes)
-                packing = self.packing(box)
-                pattern, columns = self._pattern(positions, packing.grid)
-                fmas = positions * vectors
-                loads = vectors + (fmas if self.lanewise else positions)
-                lines = positions / self.lanes
-                if not self.in_last:
-                    lines = lines * self.axes[2].in_step + 1
-                packed = packing.channel * self.cell_elements(depth)
-                line_cycles = LINE_CYCLES if packed <= self.budget else FAR_LINE_CYCLES
-                fetch = lines * line_cycles + vectors * WEIGHT_LINE_CYCLES * self.pace
-                step = self.step_cycles(fmas, loads, fetch)
-                store = fmas * (self._scatter_cycles(vectors) if self.scattered else 2)
-                if self.out_last and panels > self.stretch_count:
-                    store += positions * APART_CYCLES
-                arithmetic = columns * (taps * (step * self.in_channels + 6) + panels * store)
-                vectors_packed = packing.channel * self.cell_elements(self.in_channels) / self.lanes
-                cycles = self.box_count(box) * (arithmetic + vectors_packed * PACK_CYCLES)
-                yield Choice(box, depth, pattern, vectors, columns, cycles)
+                boxes = [self.box(positions, False, vectors * self.lanes, n) for n in parts]
+                for box, depth in dict.fromkeys(boxes):
+                    yield self._choice(positions, vectors, box, depth)
+
+    def _choice(self, positions: int, vectors: int, box: Corner, depth: int) -> Choice:
+        packing = self.packing(box)
+        pattern, columns = self._pattern(positions, packing.grid)
+        taps, panels = self._taps(vectors), self.panels_per_stretch(vectors) * self.stretch_count
+        fmas = positions * vectors
+        loads = vectors + (fmas if self.lanewise else positions)
+        lines = positions / self.lanes
+        if not self.in_last:
+            lines = min(lines * self.axes[2].in_step + 1, positions)
+        packed = packing.channel * self.cell_elements(depth)
+        line_cycles = LINE_CYCLES if packed <= self.budget else FAR_LINE_CYCLES
+        fetch = lines * line_cycles + vectors * WEIGHT_LINE_CYCLES * self.pace
+        step = self.step_cycles(fmas, loads, fetch)
+        store = fmas * (self._scatter_cycles(vectors) if self.scattered else 2)
+        if self.out_last and panels > self.stretch_count:
+            store += positions * APART_CYCLES
+        arithmetic = columns * (taps * (step * self.in_channels + 6) + panels * store)
+        vectors_packed = packing.channel * self.cell_elements(self.in_channels) / self.lanes
+        boxes = self.box_count(box)
+        cycles = boxes * (arithmetic + vectors_packed * PACK_CYCLES)
+        if self._far:
+            cycles += boxes * taps * self.in_channels * vectors * FAR_WEIGHT_CYCLES
+            # what the processors wait for the one with the most row tiles
+            count = boxes * panels
+            cycles *= -(-count // cpus()) * cpus() / count
+        return Choice(box, depth, pattern, vectors, columns, cycles)
+
+    @cached_property
+    def _far(self) -> bool:
+        """Whether the weights are more than the second-level cache holds."""
+        return prod(self.problem.weight_shape) * TILE_SHARE > self.budget
 
     def _pattern(self, positions: int, grid: Grid) -> tuple[Pattern, int]:
         """The pattern of so many positions that needs the fewest columns, and their number."""

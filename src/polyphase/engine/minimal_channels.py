@@ -125,7 +125,8 @@ class MinimalChannelsTiling(MinimalTiling):
         blocks = -(-self.out_channels // (vectors * self.lanes))
         sums = positions * vectors
         tile, first, packed = 0.0, 0.0, 0.0
-        fetch = positions / self.lanes * LINE_CYCLES + vectors * WEIGHT_LINE_CYCLES
+        fetch = positions / self.lanes * LINE_CYCLES
+        fetch += vectors * WEIGHT_LINE_CYCLES * self.pace
         step = self.step_cycles(sums, positions + vectors, fetch)
         lines = prod(box) * self.in_channels / self.lanes
         far = self.lanes * self.compute_size / 64 * FAR_LINE_CYCLES
