@@ -9,7 +9,7 @@ import pytest
 
 from polyphase import Problem
 from polyphase.engine import pack
-from polyphase.engine.methods import FLOATS
+from polyphase.engine.methods import FLOATS, METHODS
 
 LISTED = [p for p in problem_files.problems() if p.operator != "weight_grad" and p.dtype in FLOATS]
 # output channels and taps around the lanes of every target; phases of unequal taps; groups
@@ -67,3 +67,24 @@ def test_squares_and_entries_agree_on_every_listed_problem(monkeypatch):
         found = kernels.ways(problem)
         for target, method in found[number % max(len(found), 1) :][:1]:
             assert_alike(problem, target, method, monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("name", "layer"),
+    [
+        ("minimal_channels", "c6:6 i5x5 k{k}x{k} s{s}x{s} nhwc"),
+        ("channels", "c6:6 i5x5 k{k}x{k} s{s}x{s} nhwc"),
+        ("channels", "c6:6 i1x1 k{k}x{k}"),
+    ],
+)
+def test_row_tiles_that_differ_in_their_first_tap_share_a_recipe(name, layer):
+    method = next(method for method in METHODS if method.name == name)
+
+    def entries(step):
+        problem = Problem.parse(layer.format(k=2 * step, s=step))
+        recipe = method.tables(method.tiling(problem, kernels.TARGETS[0], 1 << 20)).recipe
+        assert len(recipe.runs) > step
+        return len(recipe.entries)
+
+    # four times as many phases or outputs, and no more to say
+    assert entries(20) <= entries(10)

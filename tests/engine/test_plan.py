@@ -10,10 +10,11 @@ import repository
 
 import polyphase as pp
 from polyphase import Problem
-from polyphase.arithmetic.problem import OPERATORS
+from polyphase.arithmetic.problem import LAYOUTS, OPERATORS
 from polyphase.engine import plan
 from polyphase.engine.methods import METHODS
 from polyphase.engine.target import NEON
+from polyphase.tools.bench import suite
 
 LAYER = "n64 c512:256 i4x4 k4x4 s2x2 p1x1"
 SSE2 = replace(NEON, name="sse2", registers=16, halves=False)
@@ -305,3 +306,13 @@ def test_tiles_of_short_sums_keep_to_rows():
     problem = Problem.parse("c64:64 g64 i64x64 k4x4 s2x2 p1x1")
     pattern = BY_NAME["positions"].tiling(problem, AVX512, 1 << 20).choice.pattern
     assert problem.input_size[1] % pattern.width == 0
+
+
+def test_kernels_of_the_suite_are_short():
+    # the first call of a layer waits for its code: a line takes LLVM and its printer some 40 us
+    layers = suite.read(repository.ROOT / "src/polyphase/tools/bench/suite.txt")
+    for number, problem in enumerate(layers):
+        layout = LAYOUTS[problem.rank][number % 2]
+        found = plan._best(replace(problem, layout=layout), AVX512)
+        text = found.method.kernel.build(found.tiling.kernel_shape, AVX512)
+        assert text.count("\n") < 2500, found
