@@ -11,7 +11,7 @@ import repository
 import polyphase as pp
 from polyphase import Problem
 from polyphase.arithmetic.problem import LAYOUTS, OPERATORS
-from polyphase.engine import plan
+from polyphase.engine import channels, plan, tiling
 from polyphase.engine.methods import METHODS
 from polyphase.engine.target import NEON
 from polyphase.tools.bench import suite
@@ -316,3 +316,16 @@ def test_kernels_of_the_suite_are_short():
         found = plan._best(replace(problem, layout=layout), AVX512)
         text = found.method.kernel.build(found.tiling.kernel_shape, AVX512)
         assert text.count("\n") < 2500, found
+
+
+def test_weights_from_afar_are_fetched_once_where_that_is_worth_it(monkeypatch):
+    # 3 MiB of weights meet 64 positions: four boxes would fetch them four times
+    for module in (channels, tiling):
+        monkeypatch.setattr(module, "cpus", lambda: 2)
+    problem = Problem.parse("conv n64 c512:100 i4x4 k4x4")
+    found = BY_NAME["channels"].tiling(problem, AVX512, 1 << 20)
+    assert found.choice.box == found.whole
+    # with more processors than row tiles they would wait
+    monkeypatch.setattr(channels, "cpus", lambda: 64)
+    busy = BY_NAME["channels"].tiling(problem, AVX512, 1 << 20)
+    assert busy.box_count(busy.choice.box) > 1
