@@ -35,6 +35,13 @@ def needs(width):
 def number():
     return 3
 
+def ours():
+    import polyphase as pp
+    padding = ((0, 1),)
+    return nn.Sequential(
+        pp.nn.ConvTranspose1d(1, 2, 4, 2, 1), pp.nn.ConvTranspose1d(2, 2, 4, 2, padding=padding)
+    )
+
 def lazy():
     return nn.LazyConvTranspose1d(2, 4)
 
@@ -128,10 +135,13 @@ def test_the_built_in_architectures_are_listed(capsys):
         (("unett",), "did you mean unet?"),
         (("nowhere.onnx",), "there is no file"),
         (("nowhere.py",), "there is no file"),
-        (("{nets}",), "the file has even, Uneven, Broken, needs, number, lazy, beyond, raises"),
+        (
+            ("{nets}",),
+            "the file has even, Uneven, Broken, needs, number, ours, lazy, beyond, raises",
+        ),
         (("{nets}:evn", "--input", "1,1,8"), "did you mean even?"),
         (("{nets}:raises", "--input", "1,1,8"), "raised TypeError: 'ConvTranspose1d' object"),
-        (("{nets}:raises", "--input", "1,1,8"), "nets_to_check.py line 32"),
+        (("{nets}:raises", "--input", "1,1,8"), "nets_to_check.py line 39"),
         (("{nets}:lazy", "--input", "1,1,8"), "run it once, on zeros"),
         (("{nets}:beyond", "--input", "1,1,8"), "mend the parameters of 0"),
         (("no_such_package.x:y", "--input", "1,1,8"), "cannot import"),
@@ -211,3 +221,13 @@ def test_an_operation_that_refuses_its_input_is_told_once(capfd, nets):
     )
     main(["check", f"{nets}:net", "--input", "1,1,2,2"])
     assert capfd.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_layers_of_polyphase_are_measured_where_pytorch_can_say_them(capsys, nets):
+    code, out, _ = run(capsys, f"{nets}:ours", "--input", "1,1,64", "--measure", "--json")
+    layers = json.loads(out)["layers"]
+    assert code == 0
+    assert layers[0]["difference"] <= 1e-6
+    # a pair of paddings
+    assert "milliseconds" not in layers[1]

@@ -14,12 +14,14 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from polyphase.arithmetic.geometry import Geometry
 from polyphase.arithmetic.problem import Problem
 from polyphase.engine import memory
 from polyphase.engine.run import operation
 from polyphase.tools.bench.contest import Runner, compete
 from polyphase.tools.bench.machine import Gauge, load
 from polyphase.tools.check.checking import LayerReport, Report
+from polyphase.tools.check.torch_walk import is_transposed, meant
 from polyphase.tools.progress import Say, silent
 
 SECONDS_PER_LAYER = 0.6
@@ -96,8 +98,11 @@ class _Catcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         made = func(*args, **(kwargs or {}))
-        if func is torch.ops.aten.convolution.default and args[6]:
-            self.given.append(_Given(args, made.clone()))
+        if is_transposed(func, args):
+            x, weight, bias, geometry, groups = meant(func, args)
+            if x.dim() == geometry.rank + 1:
+                x = x[None]
+            self.given.append(_Given(_in_pytorch(x, weight, bias, geometry, groups), made.clone()))
         return made
 
 
@@ -114,25 +119,33 @@ def _random(problem: Problem, weights: Any) -> _Given:
     kind = NAMES.get(problem.dtype, torch.float32)
     x = torch.randn(problem.input_shape).to(kind)
     w = torch.randn(problem.weight_shape) if weights is None else torch.tensor(weights)
-    axes, pads = problem.geometry.axes, problem.geometry.pads
-    arguments = (
+    arguments = _in_pytorch(x, w.to(kind), None, problem.geometry, problem.groups)
+    return _Given(arguments, torch.ops.aten.convolution.default(*arguments) if arguments else x)
+
+
+def _in_pytorch(
+    x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry, groups: int
+) -> tuple[Any, ...]:
+    """The arguments of PyTorch's operator, () where it has no words for the crop."""
+    axes = geometry.axes
+    extra = [max(axis.begin - axis.end, 0) for axis in axes]
+    allowed = zip(extra, axes, strict=True)
+    if any(
+        axis.begin < max(axis.end, 0) or op >= max(axis.stride, axis.dilation)
+        for op, axis in allowed
+    ):
+        return ()
+    return (
         x,
-        w.to(kind),
-        None,
+        weight,
+        bias,
         [axis.stride for axis in axes],
-        [min(pair) for pair in pads],
+        [axis.begin for axis in axes],
         [axis.dilation for axis in axes],
         True,
-        [min(pair) - axis.end for pair, axis in zip(pads, axes, strict=True)],
-        problem.groups,
+        extra,
+        groups,
     )
-    if any(begin > end + axis.stride for (begin, end), axis in zip(pads, axes, strict=True)):
-        return _Given((), x)
-    try:
-        return _Given(arguments, torch.ops.aten.convolution.default(*arguments))
-    except RuntimeError:
-        # a crop that PyTorch has no words for
-        return _Given((), x)
 
 
 def _measured_layer(layer: LayerReport, given: _Given) -> LayerReport:

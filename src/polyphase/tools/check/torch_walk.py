@@ -1,6 +1,7 @@
 """Running shapes through a torch model without computing: fake tensors, and a mode that watches."""
 
 import logging
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -127,10 +128,10 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if name in JOINS:
             args = self._joined(name, read, keys, args)
             keys = [self._key(t) for t in _tensors((args, kwargs))]
-        is_layer = _is_transposed(func, args)
+        is_layer = is_transposed(func, args)
         try:
             if is_layer:
-                self._announce(*_meant(func, args))
+                self._announce(*meant(func, args))
             made = func(*args, **kwargs)
         except Exception:
             if is_layer:
@@ -222,26 +223,31 @@ def _without_mkldnn() -> Iterator[None]:
 
 @contextmanager
 def _without_logs() -> Iterator[None]:
-    """PyTorch writes a traceback for each operation that refuses fake tensors; we tell it once."""
+    """PyTorch writes a traceback for each operation that refuses fake tensors; we tell it once.
+
+    It also warns of hooks on compiled modules, which only watch here.
+    """
     found = logging.root.manager.loggerDict
     loggers = [found[name] for name in list(found) if name.partition(".")[0] == "torch"]
     before = [(log, log.disabled) for log in loggers if isinstance(log, logging.Logger)]
     for log, _ in before:
         log.disabled = True
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=r"Using `torch\.compile\(module\)`")
+            yield
     finally:
         for log, was in before:
             log.disabled = was
 
 
-def _is_transposed(func: Any, args: tuple[Any, ...]) -> bool:
+def is_transposed(func: Any, args: tuple[Any, ...]) -> bool:
     """Whether it is PyTorch's operator, or polyphase's."""
     name = func._schema.name
     return name == "polyphase::conv_transpose" or bool(name in CONVOLUTIONS and args[6])
 
 
-def _meant(func: Any, args: tuple[Any, ...]) -> tuple[Tensor, Tensor, Tensor | None, Geometry, int]:
+def meant(func: Any, args: tuple[Any, ...]) -> tuple[Tensor, Tensor, Tensor | None, Geometry, int]:
     """Input, weight, bias, geometry and groups of a call."""
     if func._schema.name in CONVOLUTIONS:
         x, weight, bias, stride, padding, dilation, _, output_padding, groups = args[:9]
