@@ -65,9 +65,10 @@ class _Checksum:
         words_end = b.and_(count, e.const(-WORD))
         zero = ir.Constant(self.vector, None)
         with e.loop(0, blocks_end, VECTORS * width, carried=[zero] * VECTORS) as blocks:
+            start = e.at(data, blocks.index, I8)
             blocks.carry(
                 [
-                    self._mixed(state, self._loaded(data, e.add(blocks.index, i * width), zero))
+                    self._mixed(state, self._loaded(start, i * width, zero))
                     for i, state in enumerate(blocks.values)
                 ]
             )
@@ -81,7 +82,7 @@ class _Checksum:
             rest.carry([self._mixed(rest.values[0], byte)])
         e.store(rest.results[0], digest, VECTORS * self.lanes)
 
-    def _loaded(self, data: ir.Value, offset: ir.Value, like: ir.Value) -> ir.Value:
+    def _loaded(self, data: ir.Value, offset: ir.Value | int, like: ir.Value) -> ir.Value:
         """A value of the type of ``like``, ``offset`` bytes on: at any address."""
         return self.e.builder.load(self.e.at(data, offset, I8), typ=like.type, align=1)
 

@@ -71,7 +71,7 @@ class _Sums:
             else:
                 self._lines(y, part, task)
 
-    def _loaded(self, line: ir.Value, at: ir.Value, mask: ir.Value | None = None) -> ir.Value:
+    def _loaded(self, line: ir.Value, at: ir.Value | int, mask: ir.Value | None = None) -> ir.Value:
         return self.e.widen(self.e.load_vector(line, at, self.storage, mask), self.kind)
 
     def _lines(self, y: ir.Value, part: ir.Value, task: dict[str, ir.Value]) -> None:
@@ -82,11 +82,10 @@ class _Sums:
         with e.loop(0, task["lines"], carried=[self.zero] * VECTORS) as lines:
             line = e.at(y, e.mul(lines.index, task["step"]), self.storage)
             with e.loop(0, whole, stride, carried=lines.values) as blocks:
+                start = e.at(line, blocks.index, self.storage)
                 blocks.carry(
                     [
-                        e.builder.fadd(
-                            value, self._loaded(line, e.add(blocks.index, i * self.lanes))
-                        )
+                        e.builder.fadd(value, self._loaded(start, i * self.lanes))
                         for i, value in enumerate(blocks.values)
                     ]
                 )
@@ -133,7 +132,7 @@ class _Sums:
                 line = e.at(y, e.add(e.mul(e.add(index, i), pixel), first), self.storage)
                 sums += [
                     e.builder.fadd(values[i * vectors + v],
-                                   self._loaded(line, e.const(v * self.lanes), mask))
+                                   self._loaded(line, v * self.lanes, mask))
                     for v in range(vectors)
                 ]  # fmt: skip
             return sums + values[len(sums) :]
