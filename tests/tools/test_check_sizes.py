@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+import polyphase as pp
 from polyphase.models.unet import UNet
 from polyphase.tools.check import loading, screen
 from polyphase.tools.check.checking import check
@@ -234,6 +235,21 @@ def test_an_output_that_follows_some_sizes_is_right_there(crop):
         mend = found(net, "skip-mismatch", (1, 1, 500))[0].mend
         assert "16*k + 4" in mend
         assert runs(net, 532)
+
+
+def test_one_mend_does_not_undo_the_other():
+    class Resizing(Level):
+        def forward(self, x):
+            y = functional.interpolate(self.up(self.down(x)), size=x.shape[2:])
+            return torch.cat([y, x], 1)
+
+    net = Resizing(nn.Conv2d(1, 4, 3, 2, 1), nn.ConvTranspose2d(4, 4, 3, 2, 1, 1))
+    repaired = found(net, "repaired", (1, 1, 17, 16))[0]
+    uneven = found(net, "uneven-overlap", (1, 1, 17, 16))[0]
+    assert "output_size=" in repaired.mend
+    assert uneven.mend.startswith("kernel_size=4, padding=((1, 2), (1, 2)), output_padding=1 in")
+    mended = Level(net.down, pp.nn.ConvTranspose2d(4, 4, 4, 2, ((1, 2), (1, 2)), 1), ask=True)
+    assert all(runs(mended, a, b) for a, b in product((16, 17), (18, 19)))
 
 
 def test_an_output_of_one_size_is_meant_to_be_so():

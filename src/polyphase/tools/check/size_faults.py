@@ -57,7 +57,9 @@ def sized(walk: Walk, others: Neighbours) -> set[int]:
         meeting.layer
         for seen in (walk, *others.ran)
         for meeting in seen.meetings
-        if not meeting.fits and seen.layers[meeting.layer].problem.output_size == meeting.made
+        if meeting.repairs
+        or meeting.other_repairs
+        or (not meeting.fits and seen.layers[meeting.layer].problem.output_size == meeting.made)
     } | {place for place, layer in enumerate(walk.layers) if layer.asked}
 
 
