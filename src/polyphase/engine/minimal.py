@@ -27,7 +27,7 @@ LEAST_DEPTH = 32
 # vectors of totals that stay in the first-level cache beside what a product reads
 MOST_TOTALS = 320
 # cycles to add a vector to a total, to open and store a total, to take a packed vector from another
-ADD_CYCLES = 3.0
+ADD_CYCLES = 4.0
 # cycles to begin a product, and a column of a row tile
 PRODUCT_CYCLES = 8.0
 COLUMN_CYCLES = 30.0
