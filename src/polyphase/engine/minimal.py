@@ -26,12 +26,14 @@ Kind = TypeVar("Kind", bound="MinimalTiling")
 LEAST_DEPTH = 32
 # vectors of totals that stay in the first-level cache beside what a product reads
 MOST_TOTALS = 320
-# cycles to add a vector to a total, to open and store a total, to take a packed vector from another
-ADD_CYCLES = 4.0
+# cycles to add a vector to a total, of which all but the first piece of a sum take twice as many
+ADD_CYCLES = 2.0
+# cycles to open and store a total
+TOTAL_CYCLES = 7.0
 # cycles to begin a product, and a column of a row tile
 PRODUCT_CYCLES = 8.0
 COLUMN_CYCLES = 30.0
-TOTAL_CYCLES = 7.0
+# cycles to take a packed vector from another
 LESS_CYCLES = 1.5
 # cycles more for a line of weights that no column of the box has read before
 FAR_LINE_CYCLES = 2.0

@@ -134,7 +134,9 @@ class MinimalChannelsTiling(MinimalTiling):
             rows = work.phases * blocks
             multiply = work.products * self.in_channels * step
             begin = COLUMN_CYCLES + pieces * work.products * PRODUCT_CYCLES
-            add = pieces * work.added * sums * ADD_CYCLES + self.outputs * sums * TOTAL_CYCLES
+            add = (
+                2 * pieces - 1
+            ) * work.added * sums * ADD_CYCLES + self.outputs * sums * TOTAL_CYCLES
             tile += rows * (multiply + begin + add)
             first += rows * work.products * self.in_channels * vectors * far
             packed += lines * (work.forms * PACK_CYCLES + work.differences * LESS_CYCLES)

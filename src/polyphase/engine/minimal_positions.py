@@ -185,7 +185,7 @@ class MinimalPositionsTiling(MinimalTiling):
         for work in self.work:
             multiply = work.products * self.in_channels * step_cycles
             begin = COLUMN_CYCLES + pieces * work.products * steps * PRODUCT_CYCLES
-            add = pieces * work.added * rows * vectors * ADD_CYCLES
+            add = (2 * pieces - 1) * work.added * rows * vectors * ADD_CYCLES
             store = self.outputs * channels * weave * vectors * TOTAL_CYCLES
             tile += work.phases * blocks * (multiply + begin + add + store)
             far = work.products * self.in_channels * rows / 16 * FAR_LINE_CYCLES

@@ -27,9 +27,10 @@ LONGEST_WINDOW = 10
 LONGEST_UNEVEN_WINDOW = 24
 # a register tile has at most this many columns; more would only lengthen the code
 MOST_COLUMNS = 8
-# cycles to store a vector, and to spill it first and copy what is valid of it
+# cycles to store a vector, to spill it first, and to copy a piece of what was spilled
 STORE_CYCLES = 2
-SPILL_CYCLES = 3
+SPILL_CYCLES = 2
+PIECE_CYCLES = 4
 
 
 @dataclass(frozen=True)
@@ -209,21 +210,23 @@ class PositionsTiling(Tiling):
         askew = moved or (rows and row % self.lanes != 0 and not whole)
         return len({plane for plane, _ in places}) * pattern.groups * (vectors + askew)
 
-    def _whole(self, pattern: Pattern, grid: Grid) -> float:
-        """About which share of the tiles cover nothing but neighbouring outputs."""
+    def _spilled(self, pattern: Pattern, grid: Grid) -> tuple[float, float]:
+        """About which share of the tiles has gaps in its outputs, and their pieces between gaps."""
         images, _, height, length = grid.size
         width, groups, pitch = pattern.width, pattern.groups, grid.strides[2]
         if groups > 1 and height > 1 and pattern.stride == pitch:
-            return (
+            whole = (
                 (height // groups) / -(-height // groups) * (length // width) / -(-length // width)
             )
+            return 1 - whole, groups
         if self.axes[0].out_step == self.axes[1].out_step == 1:
             starts, length = grid.runs
             pitch = starts[1] if len(starts) > 1 else length
         # tiles begin at all multiples of this from the beginning of a run
         apart = gcd(width, pitch)
-        share = max(0, (length - width) // apart + 1) * apart / pitch
-        return share * (images // groups) / -(-images // groups)
+        whole = max(0, (length - width) // apart + 1) * apart / pitch
+        whole *= (images // groups) / -(-images // groups)
+        return 1 - whole, groups * (width / length + 1)
 
     @cached_property
     def _outer_tap_count(self) -> int:
@@ -249,10 +252,13 @@ class PositionsTiling(Tiling):
             columns = pattern.count(packing.grid)
             lines = self._lines(pattern, packing, spread)
             step = self._step_cycles(channels, vectors * groups, lines)
-            stored = channels * self.weave * vectors * groups * len(outer)
-            store = STORE_CYCLES + (1 - self._whole(pattern, packing.grid)) * SPILL_CYCLES
+            vector_count = self.weave * vectors * groups
+            spilled, pieces = self._spilled(pattern, packing.grid)
+            store = vector_count * STORE_CYCLES
+            store += spilled * (vector_count * SPILL_CYCLES + pieces * PIECE_CYCLES)
             tiles = columns * self._blocks(channels)
-            arithmetic = tiles * (taps * (step * self.in_channels + 6) + stored * store)
+            arithmetic = taps * (step * self.in_channels + 6) + channels * len(outer) * store
+            arithmetic *= tiles
             cells = packing.channel * self.in_channels / self.lanes * PACK_CYCLES
             cycles = self.box_count(box) * (arithmetic + cells)
             yield Choice(spread, box, depth, channels, pattern, vectors, columns, cycles)
