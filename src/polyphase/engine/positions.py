@@ -258,7 +258,6 @@ class PositionsTiling(Tiling):
             store += spilled * (vector_count * SPILL_CYCLES + pieces * PIECE_CYCLES)
             tiles = columns * self._blocks(channels)
             arithmetic = taps * (step * self.in_channels + 6) + channels * len(outer) * store
-            arithmetic *= tiles
             cells = packing.channel * self.in_channels / self.lanes * PACK_CYCLES
-            cycles = self.box_count(box) * (arithmetic + cells)
+            cycles = self.box_count(box) * (tiles * arithmetic + cells)
             yield Choice(spread, box, depth, channels, pattern, vectors, columns, cycles)
