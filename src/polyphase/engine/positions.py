@@ -254,7 +254,7 @@ class PositionsTiling(Tiling):
             step = self._step_cycles(channels, vectors * groups, lines)
             vector_count = self.weave * vectors * groups
             spilled, pieces = self._spilled(pattern, packing.grid)
-            store = vector_count * STORE_CYCLES
+            store: float = vector_count * STORE_CYCLES
             store += spilled * (vector_count * SPILL_CYCLES + pieces * PIECE_CYCLES)
             tiles = columns * self._blocks(channels)
             arithmetic = taps * (step * self.in_channels + 6) + channels * len(outer) * store
