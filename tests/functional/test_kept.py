@@ -214,6 +214,19 @@ def test_weights_with_gaps_are_not_kept(packings):
     assert len(packings) == 2
 
 
+@pytest.mark.parametrize("name", ["weight", "bias"])
+def test_expanded_parameters_are_read_no_further_than_they_go(layer, name, monkeypatch):
+    read = []
+    checksum = kept.checksum
+    monkeypatch.setattr(kept, "checksum", lambda *given: (read.append(given), checksum(*given))[1])
+    infer(layer)
+    assert read
+    parameter = getattr(layer, name)
+    parameter.data = torch.ones(1).expand(parameter.shape)
+    assert torch.equal(infer(layer), expected(layer))
+    assert all(size <= 4 for address, size in read if address == parameter.data_ptr())
+
+
 def test_nothing_is_kept_of_a_parameter_that_is_gone():
     layer = pp.nn.ConvTranspose2d(3, 4, 3)
     infer(layer)

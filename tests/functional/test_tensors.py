@@ -251,6 +251,12 @@ def test_large_results_use_the_pages_of_earlier_ones():
     assert torch.equal(y, torch.full_like(y, 4))
 
 
+def test_zeros_without_memory_are_zeros():
+    x, w = integers((1, 2, 3, 4)), integers((2, 2, 3, 3))
+    assert not conv_transpose2d(torch._efficientzerotensor(*x.shape), w).any()
+    assert not conv_transpose2d(x, torch._efficientzerotensor(*w.shape)).any()
+
+
 def test_views_that_change_values_are_read_as_their_values():
     x, w = integers((1, 2, 3, 4)), integers((2, 2, 3, 3))
     assert torch.equal(conv_transpose2d(torch._neg_view(x), w), -conv_transpose2d(x, w))

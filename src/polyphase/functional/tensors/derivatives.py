@@ -137,6 +137,8 @@ def plain(tensor: Tensor) -> bool:
         # sparse tensors have none, and neither has what stands for a batch of tensors
         and _has_storage(tensor)
         and not tensor.is_neg()
+        # zeros that derivatives make have no memory behind them
+        and not tensor._is_zerotensor()
         # nor has what has sizes of its own in every row
         and not tensor.is_nested
     )
