@@ -229,6 +229,11 @@ def _run(
             dilation,
             groups,
         )
+    if hasattr(type(input), "__torch_function__"):
+        raise TypeError(
+            "out receives the result of NumPy arrays, and input is a tensor; call without out, and "
+            "copy the result to where it belongs"
+        )
     parameters = stride, padding, output_padding, dilation, groups
     return _run_arrays(operator, rank, input, weight, bias, *parameters, out)
 
