@@ -139,7 +139,7 @@ def disagreements(
         extra = attributes.get("output_padding", [0] * geometry.rank)[at]
         n = None if size is None else size[at]
         total = axis.begin + axis.end + extra
-        for sentence in _about_axis(axis, extra, total, same and not shaped, n):
+        for sentence in _about_axis(axis, extra, total, same and not shaped):
             told[sentence] = None
         if shaped and n is not None and axis.output_size(n) < n:
             told["onnx's shape inference refuses an output_shape below the input size"] = None
@@ -158,7 +158,7 @@ def disagreements(
     return tuple(told)
 
 
-def _about_axis(axis: Axis, extra: int, total: int, same: bool, n: int | None) -> Iterator[str]:
+def _about_axis(axis: Axis, extra: int, total: int, same: bool) -> Iterator[str]:
     missing = max(axis.stride - axis.extent, 0)
     if same and extra != missing:
         yield f"onnx's shape inference gives an output longer by {extra - missing}"
