@@ -88,3 +88,14 @@ def test_row_tiles_that_differ_in_their_first_tap_share_a_recipe(name, layer):
 
     # four times as many phases or outputs, and no more to say
     assert entries(20) <= entries(10)
+
+
+def test_woven_phases_come_in_squares_of_their_own():
+    method = next(method for method in METHODS if method.name == "positions")
+    for target in kernels.TARGETS:
+        problem = Problem.parse("c64:64 i28x28 k2x2 s2x2")
+        tiling = method.tiling(problem, target, 1 << 20)
+        recipe = method.tables(tiling).recipe
+        if tiling.choice.channels >= 4:
+            # all but the biases
+            assert recipe.squares.elements == 64 * 64 * 4

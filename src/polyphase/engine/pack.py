@@ -31,8 +31,9 @@ class Panel(NamedTuple):
     ``channel`` is the first output channel. ``biases`` are output channels counted from there, one
     per bias of the panel; ``taps`` has a line per outer tap with the offset of each entry from the
     weight of an input channel and ``channel`` at tap ``first_tap``. Negative means 0. A line of two
-    axes, ``(terms, entries)``, stands for sums. Panels that are alike share these objects, which is
-    how a recipe knows them again.
+    axes, ``(terms, entries)``, stands for sums. Each ``side`` entries of a line are neighbouring
+    channels at one tap, or all are. Panels that are alike share these objects, which is how a
+    recipe knows them again.
     """
 
     target: int
@@ -40,6 +41,7 @@ class Panel(NamedTuple):
     biases: Offsets
     taps: Sequence[Offsets] | Offsets
     first_tap: int = 0
+    side: int = 0
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ class Recipe:
             key = id(panel.biases), id(panel.taps)
             start = panel.target + len(panel.biases)
             place = start, panel.channel, panel.first_tap
-            taken = worth and self.squares.take(*place, panel.taps)
+            taken = worth and self.squares.take(*place, panel.taps, panel.side)
             if key not in found:
                 found[key] = self._runs(panel.biases, [] if taken else panel.taps, blocks)
             tables.append(found[key])

@@ -138,11 +138,13 @@ class PositionsTables(Tables):
         entries = [
             (offset, phase, lane if tiling.out_last else c)
             for offset, phases in tiling.slots
-            for c in range(shape.channels)
             for phase in phases
             for lane in range(tiling.per_phase)
+            for c in range(shape.channels)
         ]
         within = np.array([channel for *_, channel in entries], np.int64)
+        # neighbouring channels of one phase, or its lanes
+        side = tiling.per_phase if tiling.out_last else shape.channels
         rows = np.arange(shape.rows)
         rows = rows % tiling.per_phase if tiling.out_last else rows // shape.interleave
         rows = rows.astype(np.int64)
@@ -160,7 +162,7 @@ class PositionsTables(Tables):
             biases, offsets = spelled[left]
             for number, taps in enumerate(offsets):
                 row = block * len(self.outer) + number
-                yield Panel(int(self.rows[row, 0]), first, biases, taps)
+                yield Panel(int(self.rows[row, 0]), first, biases, taps, side=side)
 
     def _tap_indices(
         self, pair: tuple[Phase, Phase], entries: list[tuple[int, int, int]]

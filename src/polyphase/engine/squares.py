@@ -28,13 +28,16 @@ Fields = tuple[int, ...]
 class _Shape(NamedTuple):
     """Rows of the squares of some lines, the output channel they begin with, taps of each line.
 
-    ``lines`` are kept so that nothing else takes their identity. ``terms`` is the number of taps of
-    each line, which lie in ``taps`` one line after the other; ``summed`` says whether any are added
-    up or serve several lines.
+    ``lines`` are kept so that nothing else takes their identity. ``width`` is the length of a line,
+    ``pitch`` that of all lines that lie side by side for an input channel. ``terms`` is the number
+    of taps of each line, which lie in ``taps`` one line after the other; ``summed`` says whether
+    any are added up or serve several lines.
     """
 
     lines: object
     rows: int
+    width: int
+    pitch: int
     channel: int
     taps: Offsets
     terms: Offsets
@@ -49,12 +52,12 @@ class _Lines:
     taps: list[Offsets] = field(default_factory=list)
     terms: list[Offsets] = field(default_factory=list)
 
-    def places(self, first: int, count: int, width: int) -> Offsets:
+    def places(self, first: int, count: int, width: int, pitch: int) -> Offsets:
         """Where each line is written for ``count`` channels from ``first`` on."""
         lengths = np.array([len(terms) for terms in self.terms])
-        lines = np.concatenate([np.arange(n) for n in lengths])
+        lines, side = np.divmod(np.concatenate([np.arange(n) for n in lengths]), pitch // width)
         starts = np.array(self.starts, np.int64) + lengths * first * width
-        places: Offsets = np.repeat(starts, lengths) + lines * count * width
+        places: Offsets = np.repeat(starts, lengths) + lines * count * pitch + side * width
         return places
 
 
@@ -70,21 +73,27 @@ class Squares:
         # whether all taps of all input channels lie side by side, or those of one alone
         self.joined = in_channel == tap_count
         self._shapes: dict[int, _Shape | None] = {}
-        self._found: dict[tuple[int, int, int, bool], _Lines] = {}
+        self._found: dict[tuple[int, int, int, int, bool], _Lines] = {}
 
     def take(
-        self, start: int, channel: int, first_tap: int, lines: Sequence[Offsets] | Offsets
+        self,
+        start: int,
+        channel: int,
+        first_tap: int,
+        lines: Sequence[Offsets] | Offsets,
+        side: int = 0,
     ) -> bool:
         """Take over the lines of a panel, which begin at ``start``; false if they are no squares.
 
-        ``channel`` and ``first_tap`` are those from which their offsets count.
+        ``channel`` and ``first_tap`` are those from which their offsets count. Each ``side``
+        entries of a line are a line of their own.
         """
         if id(lines) not in self._shapes:
-            self._shapes[id(lines)] = self._shape(lines)
+            self._shapes[id(lines)] = self._shape(lines, side)
         shape = self._shapes[id(lines)]
         if shape is None:
             return False
-        key = (channel + shape.channel, shape.rows, lines[0].shape[-1], shape.summed)
+        key = (channel + shape.channel, *shape[1:4], shape.summed)
         found = self._found.get(key)
         if found is None:
             found = self._found[key] = _Lines()
@@ -93,9 +102,13 @@ class Squares:
         found.terms.append(shape.terms)
         return True
 
-    def _shape(self, lines: Sequence[Offsets] | Offsets) -> _Shape | None:
-        if isinstance(lines, np.ndarray):
-            table, terms = lines, np.ones(len(lines), np.int64)
+    def _shape(self, lines: Sequence[Offsets] | Offsets, side: int) -> _Shape | None:
+        if len(lines) == 0:
+            return None
+        pitch = lines[0].shape[-1]
+        if isinstance(lines, np.ndarray) or side:
+            table = np.asarray(lines).reshape(-1, side or pitch)
+            terms = np.ones(len(table), np.int64)
         elif len({line.shape[-1] for line in lines}) == 1:
             tables = [line.reshape(-1, line.shape[-1]) for line in lines]
             table, terms = np.concatenate(tables), np.array([len(part) for part in tables])
@@ -117,7 +130,8 @@ class Squares:
         summed = len(terms) < len(taps) or bool((order[1:] == order[:-1]).any())
         if summed and self.tap_count > transpose.MOST_SUMMED:
             return None
-        return _Shape(lines, rows, int(channels[0]), taps, terms, summed)
+        width = table.shape[1]
+        return _Shape(lines, rows, width, pitch, int(channels[0]), taps, terms, summed)
 
     def finish(self, blocks: list[tuple[int, int]], groups: list[tuple[int, int]]) -> None:
         """Lay out the tables: input channels come in ``blocks``, the first one and how many.
@@ -130,17 +144,17 @@ class Squares:
         self._lengths = [0, 0, 0]
         known: dict[Any, Fields] = {}
         squares = []
-        for (channel, rows, width, summed), lines in self._found.items():
+        for (channel, rows, width, pitch, summed), lines in self._found.items():
             taps, terms = np.concatenate(lines.taps), np.concatenate(lines.terms)
             for first, count in blocks:
-                there = lines.places(first, count, width)
+                there = lines.places(first, count, width, pitch)
                 start = int(there[0])
                 there -= start
-                key = (count, width, taps.tobytes(), terms.tobytes(), there.tobytes())
+                key = (count, pitch, taps.tobytes(), terms.tobytes(), there.tobytes())
                 if key not in known and summed:
-                    known[key] = 0, self.tap_count, count, width, *self._sums(taps, terms, there)
+                    known[key] = 0, self.tap_count, count, pitch, *self._sums(taps, terms, there)
                 elif key not in known:
-                    known[key] = *self._columns(taps, there, count, width), width, 0, 0
+                    known[key] = *self._columns(taps, there, count, pitch), pitch, 0, 0
                 source = first * self.in_channel + channel * self.out_channel
                 for lane in range(0, width, self.lanes):
                     here = max(0, min(rows - lane, self.lanes))
@@ -161,14 +175,14 @@ class Squares:
         self.lines = _joined(self._lines, len(transpose.LINE))
         self.terms = _joined(self._terms, 1)
 
-    def _columns(self, taps: Offsets, there: Offsets, count: int, width: int) -> Fields:
+    def _columns(self, taps: Offsets, there: Offsets, count: int, pitch: int) -> Fields:
         """Append a place for each column of some squares, -1 where it is not used.
 
         First place, number of columns, and of input channels that are taken one by one.
         """
         channels = np.arange(count if self.joined else 1)
         table = np.full((len(channels), self.tap_count), -1, np.int64)
-        table[:, taps] = there + channels[:, None] * width
+        table[:, taps] = there + channels[:, None] * pitch
         # a vector's worth is looked up at a time
         room = np.full(-table.size % self.lanes, -1, np.int64)
         self._places += [table.ravel(), room]

@@ -198,8 +198,8 @@ class Positions(Driver):
                     e.load_vector(line, shift + v * self.lanes, self.kind)
                     for v in range(shape.vectors)
                 ]
-            for channel in range(shape.channels):
-                for r in rows:
+            for r in rows:
+                for channel in range(shape.channels):
                     factor = e.splat(e.load(a, weight, self.kind))
                     weight += 1
                     first = (channel * shape.interleave + r) * shape.columns
