@@ -130,3 +130,40 @@ def test_a_huge_file_is_refused_before_it_is_read(tmp_path, monkeypatch):
     monkeypatch.setattr(loading, "ONNX_BYTES", 10)
     with pytest.raises(loading.CheckError, match="save_as_external_data"):
         loading.load(path, ())
+
+
+@pytest.mark.parametrize("kind", ["branch", "quantised"])
+def test_a_layer_that_cannot_be_looked_into_is_not_passed_over(tmp_path, kind):
+    inner = helper.make_node("ConvTranspose", ["x", "u"], ["inner"], "up", strides=[2])
+    branch = helper.make_graph([inner], "b", [], [helper.make_tensor_value_info("inner", 1, None)])
+    node = {
+        "branch": helper.make_node(
+            "If", ["c"], ["y"], "gate", then_branch=branch, else_branch=branch
+        ),
+        "quantised": helper.make_node("QLinearConvTranspose", ["x", "u"], ["y"], "gate"),
+    }[kind]
+    constants = {"u": weights(2, 2, 4), "c": np.array(True)}
+    path = saved(tmp_path / "a.onnx", [node], constants, (1, 2, 8))
+    told = {
+        "branch": "inside gate, of type If",
+        "quantised": "gate is a quantised QLinearConvTranspose",
+    }[kind]
+    with pytest.raises(loading.CheckError, match=told):
+        report_of(path)
+
+
+def test_functions_of_the_file_are_looked_into(tmp_path):
+    opset = [helper.make_opsetid("", 17)]
+    body = [helper.make_node("ConvTranspose", ["a", "w"], ["b"], strides=[2])]
+    function = helper.make_function("own", "Twofold", ["a", "w"], ["b"], body, opset)
+    graph = helper.make_graph(
+        [helper.make_node("Twofold", ["x", "u"], ["y"], domain="own")],
+        "net",
+        [helper.make_tensor_value_info("x", 1, (1, 2, 8))],
+        [helper.make_tensor_value_info("y", 1, None)],
+        [numpy_helper.from_array(weights(2, 2, 4), "u")],
+    )
+    opsets = [*opset, helper.make_opsetid("own", 1)]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=9, functions=[function])
+    onnx.save(model, tmp_path / "a.onnx")
+    assert report_of(str(tmp_path / "a.onnx")).walk.outputs == ((1, 2, 18),)

@@ -247,6 +247,10 @@ def _next(walk: Walk) -> str:
         return f"mend the parameters of {walk.stopped_at}, or what reaches it, first."
     if walk.stopped_by == "data":
         return "its shapes depend on values, so give --compute, which runs it on random numbers."
+    if walk.stopped_by == "quantised":
+        return "check the model as it is before it is quantised."
+    if walk.stopped_by == "branch":
+        return "check the model without the branch or the loop, or the part inside by itself."
     if walk.stopped_by == "onnx":
         return "give --input of fixed sizes, or fold the shapes with onnxsim or onnxruntime first."
     if walk.stopped_by == "inputs":

@@ -29,6 +29,8 @@ def read(path: Path) -> tuple[Any, tuple[tuple[Shape, str], ...]]:
         model = package.load(str(path), load_external_data=False)
         if not model.graph.node:
             raise ValueError("there is no node in it")
+        if model.functions:
+            model = package.inliner.inline_local_functions(model)
     except Exception as error:
         raise CheckError(
             f"{path.name} is no readable ONNX model ({_first_line(error)}): it may be cut short; "
@@ -118,6 +120,9 @@ class _Walker:
         """What was seen, and which values must be replaced before more can be seen."""
         seen = self._journal.walk
         for at, node in enumerate(self._graph.node):
+            seen.stopped, seen.stopped_by = _out_of_sight(node)
+            if seen.stopped:
+                return seen, None
             names = [self._original.get((at, i), name) for i, name in enumerate(node.input)]
             keys = [self._key(name) for name in names if name]
             attributes = {
@@ -259,6 +264,25 @@ class _Walker:
         return 0
 
 
+def _out_of_sight(node: Any) -> tuple[str, str]:
+    """Why a node hides a transposed convolution, and the kind of that; ("", "") if it does not."""
+    name = node.name or node.output[0]
+    if "ConvTranspose" in node.op_type and "Linear" in node.op_type:
+        return f"{name} is a quantised {node.op_type}", "quantised"
+    graphs = [graph for one in node.attribute for graph in (one.g, *one.graphs)]
+    if any(map(_holds_one, graphs)):
+        return f"there is a ConvTranspose inside {name}, of type {node.op_type}", "branch"
+    return "", ""
+
+
+def _holds_one(graph: Any) -> bool:
+    return any(
+        "ConvTranspose" in node.op_type
+        or any(_holds_one(inner) for one in node.attribute for inner in (one.g, *one.graphs))
+        for node in graph.node
+    )
+
+
 def _sized(model: Any, inputs: Sequence[tuple[Shape, str]]) -> Any:
     from polyphase.tools.check.loading import CheckError
 
@@ -328,6 +352,7 @@ def _package() -> Any:
 
     try:
         import onnx
+        import onnx.inliner
         import onnx.shape_inference
     except ImportError:
         raise CheckError(

@@ -36,6 +36,7 @@ NORMS = {"native_batch_norm", "_native_batch_norm_legit_no_training", "cudnn_bat
 # the second is what torch.jit.trace writes down
 CONVOLUTIONS = {"aten::convolution", "aten::_convolution"}
 CROPS = {"slice", "narrow"}
+QUANTISED = {f"quantized::conv_transpose{n}d{how}" for n in (1, 2, 3) for how in ("", "_dynamic")}
 DATA = (DataDependentOutputException, DynamicOutputShapeException)
 
 
@@ -103,6 +104,10 @@ def built(make: Callable[[], Any], limit: int) -> tuple[nn.Module, bool]:
     return (fake, False) if size > limit else (make(), True)
 
 
+class QuantisedError(NotImplementedError):
+    """A layer whose weights are packed integers, which is not looked into."""
+
+
 class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Writes every operation into the journal."""
 
@@ -122,6 +127,8 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
+        if func._schema.name in QUANTISED:
+            raise QuantisedError(f"{func._schema.name} is quantised")
         name = func._schema.name.partition("::")[2]
         read = list(_tensors((args, kwargs)))
         keys = [self._key(t) for t in read]
@@ -315,6 +322,8 @@ def _flops(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], made: Any) 
 
 
 def _blame(watcher: _Watcher, error: Exception) -> str:
+    if isinstance(error, QuantisedError):
+        return "quantised"
     if isinstance(error, PolyphaseError):
         return "model"
     # nothing ran, or only what reads the inputs

@@ -94,7 +94,7 @@ class Walk:
     outputs: tuple[Shape, ...] = ()
     multiply_adds: int = 0
     stopped: str = ""
-    # kind of what went wrong: "inputs", "data", "model"
+    # kind of what went wrong: "inputs", "data", "model", "quantised", "onnx", "branch"
     stopped_by: str = ""
     # the transposed layer that refused its input, if it was one
     stopped_at: str = ""
