@@ -100,7 +100,7 @@ REFUSALS = [
         "minimal_channels",
         "conv c2:2 i99 k6 s5 nlc",
         NEON,
-        "it unrolls the stride, and 5 is more than 4",
+        "an input stride of 5 is more than the 4 it packs planes for",
     ),
     (
         "minimal_channels",
@@ -124,7 +124,7 @@ REFUSALS = [
         "minimal_positions",
         "c2:2 i9 k9",
         NEON,
-        "it unrolls the window of the last axis, and 9 inputs are more than 8",
+        "its packing unrolls the window of the last axis, and 9 inputs are more than 8",
     ),
     (
         "minimal_channels",

@@ -126,7 +126,7 @@ def _refuse_minimal(problem: Problem, target: Target) -> str | None:
         return "no two outputs next to each other in a phase share an input"
     longest = max(axis.in_step for axis in axes)
     if longest > LONGEST_MINIMAL_STEP:
-        return f"it unrolls the stride, and {longest} is more than {LONGEST_MINIMAL_STEP}"
+        return f"an input stride of {longest} is more than the {LONGEST_MINIMAL_STEP} it packs planes for"
     taps = prod(max(len(phase.taps) for phase in axis.phases) for axis in axes)
     if taps > MOST_MINIMAL_TAPS:
         return f"the planes of {taps} taps, more than {MOST_MINIMAL_TAPS}, would not stay in cache"
@@ -147,8 +147,8 @@ def _refuse_minimal_positions(problem: Problem, target: Target) -> str | None:
         return f"weaving {weave} rows together takes more than {target.registers} vector registers"
     if len(width.offsets) > LONGEST_WINDOW:
         return (
-            f"it unrolls the window of the last axis, and {len(width.offsets)} inputs are more "
-            f"than {LONGEST_WINDOW}"
+            f"its packing unrolls the window of the last axis, and {len(width.offsets)} inputs are "
+            f"more than {LONGEST_WINDOW}"
         )
     return None
 

@@ -27,7 +27,7 @@ from polyphase.engine.target import Target
 from polyphase.engine.tiling import LINE_CYCLES, Corner, Packing, odd_lines
 
 MOST_VECTORS = 4
-# products along the last axis are unrolled: no longer window than this
+# packing unrolls the window of the last axis: no longer one than this
 LONGEST_WINDOW = 8
 # cycles to read and to make a vector of a packed row
 LOAD_CYCLES = 2.0
@@ -65,7 +65,7 @@ class MinimalPositionsTiling(MinimalTiling):
 
     @property
     def row_tiles(self) -> int:
-        """Rows of register tiles that every box goes through, four channels each."""
+        """Rows of register tiles that every box goes through, four channels each at the least."""
         outer = self.axes[0].out_step * self.axes[1].out_step
         return outer * -(-self.out_channels // 4)
 

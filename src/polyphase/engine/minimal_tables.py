@@ -115,7 +115,7 @@ class MinimalTables(Tables):
                     y += sum(p * stride for p, stride in zip(phases, along, strict=False))
                     rows.append((panel, y, start, stop, self._limit_number(phases), valid))
                     found = [each[i] for each, i in zip(sums, members, strict=True)]
-                    # what is unrolled on the last axis counts from 0
+                    # a last axis that is not tabled counts from 0
                     tap = tap_number(tiling, *[*(tap for tap, _ in found), 0][:3])
                     self.row_sources.append((first, tap, tuple(along for _, along in found)))
                     panel += channels + (stop - start) * tiling.in_channels * self.step_weights
