@@ -175,7 +175,7 @@ class ChannelsTiling(Tiling):
 
     @property
     def row_tiles(self) -> int:
-        """Rows of register tiles that every box goes through, at the least."""
+        """About how many rows of register tiles every box goes through: of two vectors each."""
         return self.stretch_count * -(-self.adjacent // (2 * self.lanes))
 
     def packing(self, box: Corner, spread: bool = False) -> Packing:

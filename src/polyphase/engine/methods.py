@@ -126,7 +126,8 @@ def _refuse_minimal(problem: Problem, target: Target) -> str | None:
         return "no two outputs next to each other in a phase share an input"
     longest = max(axis.in_step for axis in axes)
     if longest > LONGEST_MINIMAL_STEP:
-        return f"an input stride of {longest} is more than the {LONGEST_MINIMAL_STEP} it packs planes for"
+        most = LONGEST_MINIMAL_STEP
+        return f"an input stride of {longest} is more than the {most} it packs planes for"
     taps = prod(max(len(phase.taps) for phase in axis.phases) for axis in axes)
     if taps > MOST_MINIMAL_TAPS:
         return f"the planes of {taps} taps, more than {MOST_MINIMAL_TAPS}, would not stay in cache"

@@ -78,7 +78,7 @@ class MinimalChannelsTiling(MinimalTiling):
 
     @property
     def row_tiles(self) -> int:
-        """Rows of register tiles that every box goes through, at the least."""
+        """About how many rows of register tiles every box goes through: of two vectors each."""
         phases = prod(axis.out_step for axis in self.axes)
         return phases * -(-self.out_channels // (2 * self.lanes))
 

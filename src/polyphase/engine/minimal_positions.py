@@ -65,7 +65,7 @@ class MinimalPositionsTiling(MinimalTiling):
 
     @property
     def row_tiles(self) -> int:
-        """Rows of register tiles that every box goes through, four channels each at the least."""
+        """About how many rows of register tiles every box goes through: of four channels each."""
         outer = self.axes[0].out_step * self.axes[1].out_step
         return outer * -(-self.out_channels // 4)
 

@@ -96,7 +96,7 @@ class PositionsTiling(Tiling):
 
     @property
     def row_tiles(self) -> int:
-        """Rows of register tiles that every box goes through, one channel each at the least."""
+        """About how many rows of register tiles every box goes through: of four channels each."""
         outer = self.axes[0].out_step * self.axes[1].out_step
         return outer * (1 if self.out_last else -(-self.out_channels // 4))
 

@@ -1,4 +1,4 @@
-"""What both kernel methods decide alike: boxes of positions, how their input is packed."""
+"""What all kernel methods decide alike: boxes of positions, how their input is packed."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -128,7 +128,7 @@ class Tiling(ABC):
     @property
     @abstractmethod
     def row_tiles(self) -> int:
-        """Rows of register tiles that every box goes through."""
+        """About how many rows of register tiles every box goes through."""
 
     @abstractmethod
     def packing(self, box: Corner, spread: bool) -> Packing:
