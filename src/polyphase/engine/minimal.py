@@ -81,6 +81,11 @@ class MinimalTiling(Tiling):
         return max(super().step_cycles(fmas, loads, fetch), loads / 2)
 
     @property
+    def expansion(self) -> float:
+        """Three products for two taps, on each axis whose positions are taken together."""
+        return prod(1.5 for count in self.together if count > 1)
+
+    @property
     @abstractmethod
     def sections(self) -> Sequence[Section]:
         """Groups of phases that share a packed input: one group for each tabled axis.

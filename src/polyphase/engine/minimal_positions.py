@@ -54,6 +54,11 @@ class MinimalPositionsTiling(MinimalTiling):
         super().__init__(problem, target, cache_bytes, together)
         self.choice: Choice = min(self._choices(), key=lambda choice: choice.cycles)
 
+    @property
+    def side(self) -> int:
+        """Neighbouring output channels that lie side by side in a panel."""
+        return self.choice.channels
+
     def describe(self) -> str:
         """Register tile, box and channels packed at a time, for people."""
         choice = self.choice

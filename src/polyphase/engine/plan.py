@@ -13,6 +13,8 @@ from polyphase.engine.weights_tiling import WeightsTiling
 
 # what a core moves between memory and caches in a cycle, for predictions only
 BYTES_PER_CYCLE = 5.0
+# share of packing the weights that a call bears: they are packed anew when they have changed
+PACKING_SHARE = 0.1
 # fused multiply-adds that a core begins in a cycle
 FMAS_PER_CYCLE = 2
 
@@ -102,9 +104,18 @@ def _best(problem: Problem, target: Target) -> Plan:
             refusals[method.name] = reason
         elif method.tiling is not None or not found:
             found.append(Plan(problem, target, method, refusals))
-    best = min(found, key=lambda plan: plan.tiling.cycles if plan.tiling else 0)
+    best = min(found, key=_score)
     for other in found:
-        if other is not best and other.tiling and best.tiling:
-            share = other.tiling.cycles / max(best.tiling.cycles, 1)
+        if other is not best and other.tiling:
+            share = _score(other) / max(_score(best), 1)
             refusals[other.method.name] = f"it would take an estimated {share:.2f} times as long"
     return best
+
+
+def _score(plan: Plan) -> float:
+    """Estimated cycles of a call, and the share that it bears of those to pack the weights."""
+    tiling = plan.tiling
+    if tiling is None:
+        return 0
+    packing = tiling.packing_cycles if isinstance(tiling, Tiling) else 0
+    return tiling.cycles + PACKING_SHARE * packing

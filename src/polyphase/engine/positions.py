@@ -85,6 +85,11 @@ class PositionsTiling(Tiling):
             fetch_weights=self.choice.columns <= FEW_COLUMNS,
         )
 
+    @property
+    def side(self) -> int:
+        """Neighbouring output channels that lie side by side in a panel."""
+        return self.per_phase if self.out_last else self.choice.channels
+
     def describe(self) -> str:
         """Register tile, box and channels packed at a time, for people."""
         choice = self.choice

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from polyphase.arithmetic.problem import Problem
 from polyphase.engine.cover import Grid
+from polyphase.engine.squares import LEAST_ROWS
 from polyphase.engine.stencil import stencils
 from polyphase.engine.target import Target, cpus
 
@@ -25,6 +26,9 @@ WEIGHT_LINE_CYCLES = 1.5
 UNHIDDEN = 0.03
 # cycles to pack a vector
 PACK_CYCLES = 4
+# cycles to bring a weight into a panel with its neighbours, or alone
+ENTRY_CYCLES = 3
+LONE_CYCLES = 8
 # bytes of sums that may rest in scratch between blocks of channels
 RESTING_BYTES = 3 << 19
 # weights that serve only so many columns of register tiles are fetched before they are needed
@@ -115,6 +119,22 @@ class Tiling(ABC):
     def cycles(self) -> float:
         """Estimated cycles of one core for the whole problem."""
         return self.choice.cycles
+
+    @property
+    def expansion(self) -> float:
+        """Panel elements per weight."""
+        return 1.0
+
+    @property
+    def side(self) -> int:
+        """Neighbouring output channels that lie side by side in a panel."""
+        return self.lanes
+
+    @property
+    def packing_cycles(self) -> float:
+        """Estimated cycles of one core to pack the weights."""
+        each = ENTRY_CYCLES if self.side >= LEAST_ROWS else LONE_CYCLES
+        return prod(self.problem.weight_shape) * self.expansion * each * self.pace
 
     @property
     def kernel_name(self) -> str:
