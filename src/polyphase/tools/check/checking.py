@@ -254,7 +254,11 @@ def _next(walk: Walk) -> str:
     if walk.stopped_by == "onnx":
         return "give --input of fixed sizes, or fold the shapes with onnxsim or onnxruntime first."
     if walk.stopped_by == "inputs":
-        return "give each argument of forward its shape, in order, with --input."
+        return (
+            "give each argument of forward its shape, in order, with --input; one that is not "
+            "float32 its type, too, as in 1,77:int64; for one that goes by keyword write a module "
+            "around the model."
+        )
     return "give --input shapes that the model takes, or --compute if it needs real values."
 
 

@@ -20,6 +20,7 @@ from polyphase.arithmetic.geometry import Geometry
 from polyphase.arithmetic.problem import Problem
 from polyphase.errors import PolyphaseError
 from polyphase.tools.check.loading import CheckError
+from polyphase.tools.check.torch_complex import ComplexAsOne
 from polyphase.tools.check.torch_names import Names, following
 from polyphase.tools.check.walk import Journal, Shape, Walk
 
@@ -71,6 +72,7 @@ def walk(
         stack.enter_context(_without_logs())
         tensors = [_empty(shape, dtype) for shape, dtype in inputs]
         names = stack.enter_context(following(model))
+        stack.enter_context(ComplexAsOne())
         watcher = stack.enter_context(_Watcher(journal, names, mend))
         try:
             made = model(*tensors)
@@ -136,6 +138,8 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
             args = self._joined(name, read, keys, args)
             keys = [self._key(t) for t in _tensors((args, kwargs))]
         is_layer = is_transposed(func, args)
+        if func._schema.name in CONVOLUTIONS:
+            _same_dtype(args[0], args[1])
         try:
             if is_layer:
                 self._announce(*meant(func, args))
@@ -230,10 +234,7 @@ def _without_mkldnn() -> Iterator[None]:
 
 @contextmanager
 def _without_logs() -> Iterator[None]:
-    """PyTorch writes a traceback for each operation that refuses fake tensors; we tell it once.
-
-    It also warns of hooks on compiled modules, which only watch here.
-    """
+    """PyTorch writes a traceback for each operation that refuses fake tensors; we tell it once."""
     found = logging.root.manager.loggerDict
     loggers = [found[name] for name in list(found) if name.partition(".")[0] == "torch"]
     before = [(log, log.disabled) for log in loggers if isinstance(log, logging.Logger)]
@@ -241,7 +242,8 @@ def _without_logs() -> Iterator[None]:
         log.disabled = True
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=r"Using `torch\.compile\(module\)`")
+            # what a model warns of when it runs would be said again at every size
+            warnings.simplefilter("ignore")
             yield
     finally:
         for log, was in before:
@@ -311,6 +313,12 @@ def _kind(
     if "upsample" in name or "interpolate" in name:
         return "resize", ()
     return ("pointwise" if before == after else "other"), ()
+
+
+def _same_dtype(x: Tensor, weight: Tensor) -> None:
+    """PyTorch computes nothing of mixed dtypes, but lets shapes through."""
+    if x.dtype != weight.dtype:
+        raise TypeError(f"the input is {x.dtype} and the weights are {weight.dtype}")
 
 
 def _flops(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], made: Any) -> int:
