@@ -8,7 +8,7 @@ import numpy as np
 
 from polyphase.engine.cover import Table
 from polyphase.engine.kernels import minimal_channels as kernel
-from polyphase.engine.kernels.minimal_positions import NOTHING
+from polyphase.engine.kernels.minimal import NOTHING
 from polyphase.engine.minimal_channels import MinimalChannelsTiling
 from polyphase.engine.minimal_tables import MinimalTables, Sums
 from polyphase.engine.pack import Offsets, Strides

@@ -9,6 +9,7 @@ import numpy as np
 from polyphase.engine.cover import Grid, Output, Pattern, Table, column_tables
 from polyphase.engine.kernels import driver
 from polyphase.engine.kernels import minimal_positions as kernel
+from polyphase.engine.kernels.minimal import NOTHING
 from polyphase.engine.minimal_positions import MinimalPositionsTiling
 from polyphase.engine.minimal_tables import Limits, MinimalTables, Sums
 from polyphase.engine.pack import Offsets, Strides
@@ -142,7 +143,7 @@ class MinimalPositionsTables(MinimalTables):
             return np.zeros((0, len(kernel.PACK)), np.int64)
         forms = np.arange(len(source))[:, None] * self.planes_per_form * self.plane_size
         start = np.where(source == driver.OUTSIDE, 0, self.tiling.first_offset * self.x_strides[4])
-        nothing = np.full(source.size, kernel.NOTHING)
+        nothing = np.full(source.size, NOTHING)
         rows = np.column_stack([(source + start).ravel(), (forms + cells).ravel(), nothing])
         return np.concatenate([rows, self.differences(groups, prod(size))])
 

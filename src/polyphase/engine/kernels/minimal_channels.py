@@ -12,8 +12,7 @@ from llvmlite import ir
 
 from polyphase.engine.emit import Record
 from polyphase.engine.kernels.channels import PLACE
-from polyphase.engine.kernels.driver import CLASS, Frame
-from polyphase.engine.kernels.minimal_positions import NOTHING, ROW, TAP, WEIGHTS_AHEAD
+from polyphase.engine.kernels.minimal import NOTHING, TAP, WEIGHTS_AHEAD, Minimal
 from polyphase.engine.target import Target
 
 # a row of pixels from column ``first`` of the input on, or a plane that is taken from another one
@@ -57,16 +56,16 @@ def build(shape: Shape, target: Target) -> str:
     return MinimalChannels(shape, target.lanes(shape.dtype)).build()
 
 
-class MinimalChannels(Frame):
+class MinimalChannels(Minimal):
     """Builder of the method."""
 
     more_context = ("places", "rest_step")
     more_tables = ("places",)
 
     def __init__(self, shape: Shape, lanes: int) -> None:
-        super().__init__(shape.dtype, lanes)
-        self.shape = shape
         self.width = shape.vectors * lanes
+        super().__init__(shape.dtype, lanes, shape.outputs, self.width, self.width)
+        self.shape = shape
 
     def pack(self, task: Record, tile: ir.Value, start: ir.Value, count: ir.Value) -> None:
         """Every form of the input of a box, with zeros beyond the borders.
@@ -83,11 +82,7 @@ class MinimalChannels(Frame):
                 with raw:
                     self._pack_pixels(self.packed_line(task, x, row), row["first"], out, count)
                 with difference:
-                    less = e.at(tile, row["less"], self.kind)
-                    with e.loop(0, row["source"], self.lanes) as parts:
-                        value = e.load_vector(out, parts.index, self.kind)
-                        other = e.load_vector(less, parts.index, self.kind)
-                        e.store_vector(b.fsub(value, other), out, parts.index)
+                    self.subtract(out, e.at(tile, row["less"], self.kind), row["source"])
 
     def _pack_pixels(self, line: Record, first: ir.Value, out: ir.Value, count: ir.Value) -> None:
         """One row of pixels with all their channels."""
@@ -103,36 +98,12 @@ class MinimalChannels(Frame):
                 vector = e.load_vector(source, parts.index, self.storage, mask)
                 e.store_vector(e.widen(vector, self.kind), target, parts.index)
 
-    def block(
-        self, task: Record, tile: ir.Value, first: ir.Value, count: ir.Value, last: ir.Value
-    ) -> None:
-        """Every register tile of a task: one product after another."""
-        e, b, c = self.e, self.e.builder, self.context
-        fresh = b.icmp_signed("==", first, e.const(0))
-        y = e.at(c["y"], task["y"], self.storage)
-        panels = e.at(c["weights"], task["weights"], self.kind)
-        totals = e.at(tile, c["tile_size"], self.kind)
-        with e.loop(task["row_start"], task["row_stop"], carried=[totals]) as rows:
-            row = self.e.record(c["rows"], rows.index, ROW)
-            span = self.e.record(c["classes"], e.add(task["class_base"], row["class"]), CLASS)
-            panel = e.at(panels, row["weights"], self.kind)
-            taps = b.sub(row["tap_stop"], row["tap_start"])
-            skipped = e.mul(e.mul(first, taps), self.width)
-            weights = e.at(panel, e.add(skipped, self.width), self.kind)
-            y_row = e.at(y, row["y"], self.storage)
-            with e.loop(span["start"], span["stop"], carried=rows.values) as columns:
-                column = self.e.record(c["columns"], columns.index, COLUMN)
-                here = columns.values[0]
-                with e.when(fresh):
-                    self._open(panel, here)
-                source = e.at(tile, column["tile"], self.kind)
-                self._multiply(row, weights, source, count, here)
-                with e.when(last):
-                    self._store(column, row["valid"], here, y_row)
-                columns.carry([e.at(here, c["rest_step"], self.kind)])
-            rows.carry(columns.results)
+    def column(self, index: ir.Value) -> tuple[ir.Value, ir.Value]:
+        """Where the inputs of a column begin in the tile, and its first line of places."""
+        column = self.e.record(self.context["columns"], index, COLUMN)
+        return column["tile"], column["places"]
 
-    def _open(self, panel: ir.Value, totals: ir.Value) -> None:
+    def open(self, panel: ir.Value, totals: ir.Value) -> None:
         """The totals before the first product: the bias of each channel."""
         e, shape = self.e, self.shape
         bias = [e.load_vector(panel, v * self.lanes, self.kind) for v in range(shape.vectors)]
@@ -141,7 +112,7 @@ class MinimalChannels(Frame):
             for v, value in enumerate(bias):
                 e.store_vector(value, line, v * self.lanes)
 
-    def _multiply(
+    def multiply(
         self, row: Record, weights: ir.Value, source: ir.Value, count: ir.Value, totals: ir.Value
     ) -> None:
         """Add all products of one block of input channels to the totals, in a fixed order."""
@@ -175,21 +146,19 @@ class MinimalChannels(Frame):
 
     def _add(self, sums: list[ir.Value], outputs: ir.Value, totals: ir.Value) -> None:
         """Add sums to the totals of every combination that ``outputs`` has a bit for."""
-        e, b = self.e, self.e.builder
-        with e.loop(0, self.shape.outputs) as outer:
-            bit = b.and_(b.lshr(outputs, outer.index), e.const(1))
-            with e.when(b.icmp_signed("!=", bit, e.const(0))):
-                here = e.at(totals, e.mul(outer.index, len(sums) * self.lanes), self.kind)
-                for i, value in enumerate(sums):
-                    before = e.load_vector(here, i * self.lanes, self.kind)
-                    e.store_vector(b.fadd(before, value), here, i * self.lanes)
+        e = self.e
+        with self.served(outputs, totals, len(sums) * self.lanes) as here:
+            for i, value in enumerate(sums):
+                before = e.load_vector(here, i * self.lanes, self.kind)
+                e.store_vector(e.builder.fadd(before, value), here, i * self.lanes)
 
-    def _store(self, column: Record, valid: ir.Value, totals: ir.Value, y: ir.Value) -> None:
+    def store(self, row: Record, first: ir.Value, totals: ir.Value, y: ir.Value) -> None:
         """Write the channels of each place that is an output."""
         e, b, c, shape = self.e, self.e.builder, self.context, self.shape
+        valid = row["valid"]
         whole = b.icmp_signed("==", valid, e.const(self.width))
         with e.loop(0, shape.outputs * shape.positions) as places:
-            place = self.e.record(c["places"], e.add(column["places"], places.index), PLACE)
+            place = self.e.record(c["places"], e.add(first, places.index), PLACE)
             used = b.icmp_signed("!=", place["limit"], e.const(0))
             line = e.at(totals, e.mul(places.index, self.width), self.kind)
             out = e.at(y, place["y"], self.storage)

@@ -16,15 +16,12 @@ from dataclasses import dataclass
 from llvmlite import ir
 
 from polyphase.engine.emit import I64, Record
-from polyphase.engine.kernels.driver import CLASS, Frame
+from polyphase.engine.kernels.minimal import NOTHING, TAP, WEIGHTS_AHEAD, Minimal
 from polyphase.engine.kernels.positions import SEGMENT
 from polyphase.engine.target import Target
 
 # a row of the input, or a plane that is taken from another one
 PACK = "source target less".split()
-NOTHING = -1
-ROW = "weights y tap_start tap_stop class valid".split()
-TAP = "tile outputs".split()
 # a product of the last axis: tile elements to its plane, weights of a channel in those before, and
 # elements to its totals; what serves two positions is ``kept``, and the next two are ``begun`` with
 # it; ``sign`` is -1 where the plane holds the form of the other sign, or 1
@@ -37,8 +34,6 @@ STORED = "y whole segment_start segment_stop".split()
 LONGEST_CHAIN = 128
 # the input is fetched this many channels before it is packed
 CHANNELS_AHEAD = 2
-# weights are read in one long line; they are fetched so many elements before
-WEIGHTS_AHEAD = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +94,7 @@ def build(shape: Shape, target: Target) -> str:
     return MinimalPositions(shape, target.lanes(shape.dtype)).build()
 
 
-class MinimalPositions(Frame):
+class MinimalPositions(Minimal):
     """Builder of the method."""
 
     more_context = ("segments", "steps", "tile_plane", "y_channel", "rest_step")
@@ -107,7 +102,7 @@ class MinimalPositions(Frame):
 
     def __init__(self, shape: Shape, lanes: int) -> None:
         self.column_size = len(COLUMN) + len(STORED) * shape.outputs
-        super().__init__(shape.dtype, lanes)
+        super().__init__(shape.dtype, lanes, shape.outputs, shape.channels, shape.step_weights)
         self.shape = shape
         # what serves two positions
         self.kept = self.e.slot(ir.VectorType(self.kind, lanes), shape.most_sums)
@@ -136,11 +131,7 @@ class MinimalPositions(Frame):
                         with e.loop(0, c["tile_width"], self.shape.row_lanes) as blocks:
                             self._pack_cells(line, out, blocks.index)
                     with difference:
-                        less = e.at(target, row["less"], self.kind)
-                        with e.loop(0, row["source"], self.lanes) as cells:
-                            value = e.load_vector(out, cells.index, self.kind)
-                            other = e.load_vector(less, cells.index, self.kind)
-                            e.store_vector(e.builder.fsub(value, other), out, cells.index)
+                        self.subtract(out, e.at(target, row["less"], self.kind), row["source"])
 
     def _pack_cells(self, line: Record, out: ir.Value, at: ir.Value) -> None:
         """Some cells of a row, for each plane."""
@@ -176,36 +167,12 @@ class MinimalPositions(Frame):
 
     # arithmetic
 
-    def block(
-        self, task: Record, tile: ir.Value, first: ir.Value, count: ir.Value, last: ir.Value
-    ) -> None:
-        """Every register tile of a task: all products of an outer one, then the next outer one."""
-        e, c, shape = self.e, self.context, self.shape
-        fresh = e.builder.icmp_signed("==", first, e.const(0))
-        y = e.at(c["y"], task["y"], self.storage)
-        panels = e.at(c["weights"], task["weights"], self.kind)
-        totals = e.at(tile, c["tile_size"], self.kind)
-        with e.loop(task["row_start"], task["row_stop"], carried=[totals]) as rows:
-            row = self.e.record(c["rows"], rows.index, ROW)
-            span = self.e.record(c["classes"], e.add(task["class_base"], row["class"]), CLASS)
-            panel = e.at(panels, row["weights"], self.kind)
-            taps = e.builder.sub(row["tap_stop"], row["tap_start"])
-            skipped = e.mul(e.mul(first, taps), shape.step_weights)
-            weights = e.at(panel, e.add(skipped, shape.channels), self.kind)
-            y_row = e.at(y, row["y"], self.storage)
-            with e.loop(span["start"], span["stop"], carried=rows.values) as columns:
-                column = e.at(c["columns"], e.mul(columns.index, self.column_size), I64)
-                here = columns.values[0]
-                with e.when(fresh):
-                    self._open(panel, here)
-                source = e.at(tile, e.load(column, 0, I64), self.kind)
-                self._multiply(row, weights, source, count, here)
-                with e.when(last):
-                    self._store(row, e.at(column, len(COLUMN), I64), here, y_row)
-                columns.carry([e.at(here, c["rest_step"], self.kind)])
-            rows.carry(columns.results)
+    def column(self, index: ir.Value) -> tuple[ir.Value, ir.Value]:
+        """Where the inputs of a column begin in the tile, and a line for each outer output."""
+        column = self.e.at(self.context["columns"], self.e.mul(index, self.column_size), I64)
+        return self.e.load(column, 0, I64), self.e.at(column, len(COLUMN), I64)
 
-    def _open(self, panel: ir.Value, totals: ir.Value) -> None:
+    def open(self, panel: ir.Value, totals: ir.Value) -> None:
         """The totals before the first product: the bias of each channel."""
         e, shape = self.e, self.shape
         size = shape.weave * shape.vectors
@@ -217,7 +184,7 @@ class MinimalPositions(Frame):
                 for v in range(size):
                     e.store_vector(bias, line, v * self.lanes)
 
-    def _multiply(
+    def multiply(
         self, row: Record, weights: ir.Value, source: ir.Value, count: ir.Value, totals: ir.Value
     ) -> None:
         """Add all products of one block of input channels to the totals, in a fixed order."""
@@ -288,15 +255,12 @@ class MinimalPositions(Frame):
                     e.store_vector(value, self.kept, i * self.lanes)
             with added:
                 sign = self._sign(step)
-                with e.loop(0, shape.outputs) as outer:
-                    bit = b.and_(b.lshr(outputs, outer.index), e.const(1))
-                    with e.when(b.icmp_signed("!=", bit, e.const(0))):
-                        here = e.at(totals, e.mul(outer.index, each), self.kind)
-                        for i, value in enumerate(sums):
-                            channel, rest = divmod(i, served * shape.vectors)
-                            at = (channel * shape.weave * shape.vectors + rest) * self.lanes
-                            before = e.load_vector(here, at, self.kind)
-                            e.store_vector(e.fma(value, sign, before), here, at)
+                with self.served(outputs, totals, each) as here:
+                    for i, value in enumerate(sums):
+                        channel, rest = divmod(i, served * shape.vectors)
+                        at = (channel * shape.weave * shape.vectors + rest) * self.lanes
+                        before = e.load_vector(here, at, self.kind)
+                        e.store_vector(e.fma(value, sign, before), here, at)
 
     def _sign(self, step: Record) -> ir.Value:
         """The sign of a product in every lane: multiplying by it is exact."""
@@ -304,7 +268,7 @@ class MinimalPositions(Frame):
 
     # storing
 
-    def _store(self, row: Record, stored: ir.Value, totals: ir.Value, y: ir.Value) -> None:
+    def store(self, row: Record, stored: ir.Value, totals: ir.Value, y: ir.Value) -> None:
         """Weave phases and positions of the last axis together and write what is valid."""
         e, b, shape = self.e, self.e.builder, self.shape
         size = shape.weave * shape.vectors * self.lanes
