@@ -87,7 +87,7 @@ def _refuse_any_kernel(problem: Problem, target: Target) -> str | None:
 
 
 def _refuse_taps(problem: Problem, target: Target) -> str | None:
-    """What both methods that sum over taps refuse."""
+    """What all methods that sum over taps refuse, and ``channels`` alone."""
     if problem.operator == "weight_grad":
         return "it sums over taps, not over positions"
     return _refuse_any_kernel(problem, target)
@@ -163,10 +163,6 @@ def _refuse_minimal_channels(problem: Problem, target: Target) -> str | None:
     return None
 
 
-def _refuse_channels(problem: Problem, target: Target) -> str | None:
-    return _refuse_taps(problem, target)
-
-
 def _refuse_weights(problem: Problem, target: Target) -> str | None:
     if problem.operator != "weight_grad":
         return "it computes the gradient of the weights"
@@ -177,7 +173,7 @@ def _refuse_weights(problem: Problem, target: Target) -> str | None:
 
 SUMS_OVER_TAPS = ("conv_transpose", "conv")
 METHODS = (
-    Method("channels", SUMS_OVER_TAPS, _refuse_channels, ChannelsTiling, ChannelsTables, channels),
+    Method("channels", SUMS_OVER_TAPS, _refuse_taps, ChannelsTiling, ChannelsTables, channels),
     Method(
         "positions", SUMS_OVER_TAPS, _refuse_positions, PositionsTiling, PositionsTables, positions
     ),

@@ -125,6 +125,11 @@ class MinimalTiling(Tiling):
                 return
             depth = -(-depth // 2)
 
+    def pieces(self, depth: int, longest: int) -> int:
+        """Pieces of a sum over all channels, of ``longest`` each at the most and ``depth`` packed."""
+        blocks = range(0, self.in_channels, depth)
+        return sum(-(-min(depth, self.in_channels - first) // longest) for first in blocks)
+
     def _fits(self, box: Corner, depth: int) -> bool:
         """Whether the packed input of a box stays in cache, as far as fewer channels would help."""
         cells = self.packing(box, False).channel

@@ -118,10 +118,7 @@ class MinimalChannelsTiling(MinimalTiling):
 
     def _choice(self, box: Corner, positions: int, vectors: int, depth: int) -> Choice:
         columns = -(-prod(box) // positions)
-        pieces = sum(
-            -(-min(depth, self.in_channels - first) // kernel.LONGEST_CHAIN)
-            for first in range(0, self.in_channels, depth)
-        )
+        pieces = self.pieces(depth, kernel.LONGEST_CHAIN)
         blocks = -(-self.out_channels // (vectors * self.lanes))
         sums = positions * vectors
         tile, first, packed = 0.0, 0.0, 0.0

@@ -171,10 +171,7 @@ class MinimalPositionsTiling(MinimalTiling):
     def _choice(self, box: Corner, channels: int, vectors: int, depth: int) -> Choice:
         width = vectors * self.lanes
         columns = -(-prod(box) // width)
-        pieces = sum(
-            -(-min(depth, self.in_channels - first) // kernel.LONGEST_CHAIN)
-            for first in range(0, self.in_channels, depth)
-        )
+        pieces = self.pieces(depth, kernel.LONGEST_CHAIN)
         blocks = -(-self.out_channels // channels)
         tile, first, packed = 0.0, 0.0, 0.0
         lines = -(-box[3] // self.lanes) * prod(box[:3]) * self.in_channels
