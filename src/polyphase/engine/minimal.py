@@ -126,7 +126,7 @@ class MinimalTiling(Tiling):
             depth = -(-depth // 2)
 
     def pieces(self, depth: int, longest: int) -> int:
-        """Pieces of a sum over all channels: at most ``longest`` of the ``depth`` packed at a time."""
+        """Pieces of a sum over all channels, ``longest`` each, of blocks of ``depth`` channels."""
         blocks = range(0, self.in_channels, depth)
         return sum(-(-min(depth, self.in_channels - first) // longest) for first in blocks)
 
