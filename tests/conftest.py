@@ -1,11 +1,23 @@
-"""Hypothesis profiles: the suite gives the same verdict on every run, a search looks further.
+"""Hypothesis profiles, and what tests of several folders share.
 
-Hunt for new counterexamples with ``pytest --hypothesis-profile=search tests/arithmetic``.
+The suite gives the same verdict on every run, a search looks further. Hunt for new counterexamples with ``pytest --hypothesis-profile=search tests/arithmetic``.
 """
 
+import pytest
 from hypothesis import settings
 
 # timings say nothing on a shared machine, so no deadline
 settings.register_profile("steady", deadline=None, derandomize=True)
 settings.register_profile("search", deadline=None, max_examples=2000)
 settings.load_profile("steady")
+
+
+@pytest.fixture(scope="module")
+def one_torch_thread():
+    """For small sums, where waking threads takes longer than computing."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -15,14 +15,7 @@ from polyphase.arithmetic.network import Network
 
 TRIALS = 1_500
 
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    """Waking threads takes longer than these sums."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 
 def of_torch(call):

@@ -32,14 +32,7 @@ CONV = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}
 TRIALS = {1: 20_000, 2: 6_000, 3: 4_000}
 TOO_SMALL = "Output size is too small"
 
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    """Waking threads takes longer than these sums."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 
 def parameters(generator, rank):

@@ -16,14 +16,7 @@ NAMES = functional.__all__
 # sums of small integers are exact in these whatever the order, in PyTorch too
 EXACT = ("f32", "f64", "c64", "c128", "int64")
 
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    """Waking threads takes longer than these sums."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 
 def to_torch(array):
