@@ -1,6 +1,7 @@
 """Hypothesis profiles, and what tests of several folders share.
 
-The suite gives the same verdict on every run, a search looks further. Hunt for new counterexamples with ``pytest --hypothesis-profile=search tests/arithmetic``.
+The suite gives the same verdict on every run, a search looks further: hunt for new counterexamples
+with ``pytest --hypothesis-profile=search tests/arithmetic``.
 """
 
 import pytest
