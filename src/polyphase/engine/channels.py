@@ -34,7 +34,7 @@ CROWDED_CYCLES = 250
 APART_CYCLES = 11
 # cycles to bring a line of a box that outgrows the second-level cache
 FAR_LINE_CYCLES = 14
-# cycles more for a vector of weights that comes from beyond that cache
+# cycles more for a line of weights that comes from beyond that cache
 FAR_WEIGHT_CYCLES = 3
 CACHE_SETS = 64
 CACHE_WAYS = 8
@@ -254,7 +254,8 @@ class ChannelsTiling(Tiling):
         boxes = self.box_count(box)
         cycles = boxes * (arithmetic + vectors_packed * PACK_CYCLES)
         if self._far:
-            cycles += boxes * taps * self.in_channels * vectors * FAR_WEIGHT_CYCLES
+            lines = taps * self.in_channels * vectors * self.lanes * self.compute_size / 64
+            cycles += boxes * lines * FAR_WEIGHT_CYCLES
             # what the processors wait for the one with the most row tiles
             count = boxes * panels
             cycles *= -(-count // cpus()) * cpus() / count
