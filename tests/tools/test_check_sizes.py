@@ -12,13 +12,17 @@ import polyphase as pp
 from polyphase.models.unet import UNet
 from polyphase.tools.check import loading, screen
 from polyphase.tools.check.checking import check
-from polyphase.tools.check.neighbours import offsets, rule
+from polyphase.tools.check.neighbours import offsets
+from polyphase.tools.check.rules import rule
+
+
+def report_of(model, *shapes):
+    inputs = tuple((shape, "float32") for shape in shapes)
+    return check(loading.Subject("model", "model", model, inputs))
 
 
 def found(model, code, *shapes):
-    inputs = tuple((shape, "float32") for shape in shapes)
-    report = check(loading.Subject("model", "model", model, inputs))
-    return [finding for finding in report.findings if finding.code == code]
+    return [finding for finding in report_of(model, *shapes).findings if finding.code == code]
 
 
 def runs(model, *size):
@@ -59,10 +63,12 @@ def test_other_sizes_are_those_of_single_axes_and_of_all():
 
 def test_calls_that_stop_at_other_sizes_are_found_and_mended():
     net = pooled((3, 2), 2, ask=True)
-    fault = found(net, "unreachable-size", (1, 1, 17, 16))[0]
+    report = report_of(net, (1, 1, 17, 16))
+    fault = next(one for one in report.findings if one.code == "unreachable-size")
     assert (fault.severity, fault.layer) == ("warning", "up")
     told, tried = map(int, re.search(r"at (\d+) of (\d+) larger", fault.says).groups())
-    sizes = [(17 + a, 16 + b) for a, b in offsets(2)]
+    sizes = report.sizes_tried
+    assert {(17 + a, 16 + b) for a, b in offsets(2)} <= set(sizes)
     assert tried == len(sizes)
     assert told == sum(not runs(net, *size) for size in sizes)
     assert "from 9x8 it reaches 19 to 20 x 16 to 17" in fault.says

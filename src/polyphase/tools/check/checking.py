@@ -10,8 +10,9 @@ from polyphase.tools.check.evenness import Evenness, evenness
 from polyphase.tools.check.finding import SEVERITIES, Finding, by_severity
 from polyphase.tools.check.layer_faults import layer_faults
 from polyphase.tools.check.loading import CheckError, Input, Subject
-from polyphase.tools.check.neighbours import POWERS, Neighbours, neighbours, spatial
+from polyphase.tools.check.neighbours import POWERS, Neighbours, neighbours
 from polyphase.tools.check.overlap_faults import overlapping
+from polyphase.tools.check.rules import spatial
 from polyphase.tools.check.size_faults import size_faults, sized
 from polyphase.tools.check.walk import Layer, Walk
 from polyphase.tools.progress import Say, silent

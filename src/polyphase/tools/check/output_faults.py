@@ -1,10 +1,16 @@
 """Faults of the whole model at other sizes: it stops, or its output does not follow its input."""
 
 from collections.abc import Iterator, Sequence
+from itertools import takewhile
 
 from polyphase.tools.check.finding import Finding, by
-from polyphase.tools.check.neighbours import Neighbours, rule, spatial, strides
-from polyphase.tools.check.walk import Walk
+from polyphase.tools.check.mends import each
+from polyphase.tools.check.neighbours import Neighbours
+from polyphase.tools.check.rules import excesses, rule, spatial, strides
+from polyphase.tools.check.walk import Shape, Walk
+
+# sums of output paddings that are looked through
+MOST = 1 << 14
 
 
 def stops(walk: Walk, others: Neighbours) -> Iterator[Finding]:
@@ -38,65 +44,56 @@ def stops(walk: Walk, others: Neighbours) -> Iterator[Finding]:
     )
 
 
-def parity(walk: Walk, others: Sequence[Walk]) -> Iterator[Finding]:
+def parity(walk: Walk, others: Neighbours) -> Iterator[Finding]:
     """An output that is not ``scale * n + constant`` for every input size ``n``, axis by axis."""
+    wrong = excesses([walk, *others.ran])
     size = spatial(walk)
-    made = {
-        spatial(seen): seen.outputs[0][2:]
-        for seen in (walk, *others)
-        if seen.outputs and len(seen.outputs[0]) == len(size) + 2
-    }
-    if not walk.layers or size not in made or len(made) < 2:
-        return
-    lines = [{n[axis]: out[axis] for n, out in made.items()} for axis in range(len(size))]
-    if any(lines[axis][n[axis]] != out[axis] for n, out in made.items() for axis in range(len(n))):
-        # an output axis that depends on several input axes follows no rule of one axis
-        return
-    if any(o < 0.75 * n for o, n in zip(made[size], size, strict=True)) and any(
-        _slope(line) < 0.75 for line in lines
-    ):
-        # the output is meant to be smaller than the input
-        return
-    wrong = [_excess(line) for line in lines]
+    seen = {spatial(one): one for one in (walk, *others.ran) if one.outputs}
     off = {
-        n: tuple(wrong[axis][m] for axis, m in enumerate(n))
-        for n in made
-        if any(wrong[axis][m] for axis, m in enumerate(n))
+        n: tuple(wrong[axis, m] for axis, m in enumerate(n))
+        for n in seen
+        if any(wrong.get((axis, m)) for axis, m in enumerate(n))
     }
     if not off:
         return
     here = size in off
     shown = size if here else min(off)
     side = "short" if max(off[shown], key=abs) < 0 else "long"
-    fits = {(axis, n): not one for axis, line in enumerate(wrong) for n, one in line.items()}
-    common = rule(fits, strides(walk))
+    held = rule(others.fits(walk), strides(walk))
+    ways = ["give every transposed layer output_size="] * all(
+        _by_output_size(seen[n], excess) for n, excess in off.items()
+    )
+    ways += [f"pad the input to {held} and cut the output"] * bool(held)
+    mend = ", or ".join(ways) or "crop or pad the output to the size that is meant"
     yield Finding(
         "output-size",
         "error" if here else "warning",
         "",
-        f"The output does not follow the input: {by(shown)} gives {by(made[shown])}, {side} by "
-        f"{by(tuple(map(abs, off[shown])))}; {len(off)} of {len(made)} sizes tried are off.",
-        "Give every transposed layer output_size="
-        + (f", or pad the input to {common} and cut the output." if common else "."),
+        f"The output does not follow the input: {by(shown)} gives "
+        f"{by(seen[shown].outputs[0][2:])}, {side} by "
+        f"{by(tuple(map(abs, off[shown])))}; {len(off)} of {len(seen)} sizes tried are off.",
+        f"{mend[0].upper()}{mend[1:]}.",
     )
 
 
-def _slope(line: dict[int, int]) -> float:
-    first, last = min(line), max(line)
-    return (line[last] - line[first]) / (last - first) if last > first else 1.0
-
-
-def _excess(line: dict[int, int]) -> dict[int, int]:
-    """How far each output size of one axis is from ``scale * n``, or from what is meant instead.
-
-    Where no size gives just that, the input that divides best says what is meant. An output of one
-    size is meant to be so.
-    """
-    if len(set(line.values())) == 1:
-        return dict.fromkeys(line, 0)
-    scale = max(1, round(_slope(line)))
-    best = max(line, key=lambda n: (line[n] == scale * n, n & -n))
-    return {n: out - scale * n - (line[best] - scale * best) for n, out in line.items()}
+def _by_output_size(walk: Walk, excess: Shape) -> bool:
+    """Whether other output paddings of the last layers, which meet nothing, make up for it."""
+    bound = {meeting.layer for meeting in walk.meetings}
+    free = takewhile(lambda place: place not in bound, reversed(range(len(walk.layers))))
+    geometries = [walk.layers[place].problem.geometry for place in free]
+    if any(geometry.rank != len(excess) for geometry in geometries):
+        return False
+    for axis, over in enumerate(excess):
+        reached, scale = {0}, 1
+        for geometry in geometries:
+            stride, extra = geometry.axes[axis].stride, each(geometry.output_padding)[axis]
+            if len(reached) * stride > MOST:
+                break
+            reached = {n + scale * (op - extra) for n in reached for op in range(stride)}
+            scale *= stride
+        if -over not in reached:
+            return False
+    return True
 
 
 def some(sizes: Sequence[str], most: int = 4) -> str:

@@ -7,15 +7,9 @@ from polyphase.arithmetic.problem import Problem
 from polyphase.errors import OutputSizeError, PolyphaseError
 from polyphase.tools.check.finding import Finding, by
 from polyphase.tools.check.mends import AxisMend, Mend, each, serving
-from polyphase.tools.check.neighbours import (
-    Neighbours,
-    axes_that_fit,
-    rule,
-    spatial,
-    strides,
-    works,
-)
+from polyphase.tools.check.neighbours import Neighbours
 from polyphase.tools.check.output_faults import parity, some, stops
+from polyphase.tools.check.rules import rule, spatial, strides, works
 from polyphase.tools.check.walk import Layer, Meeting, Shape, Walk
 
 
@@ -31,14 +25,14 @@ def size_faults(walk: Walk, others: Neighbours) -> Iterator[Finding]:
             yield from _repaired(walk, others.ran, place)
         yield from _cropped(walk, layer)
     yield from stops(walk, others)
-    yield from parity(walk, others.ran)
+    yield from parity(walk, others)
 
 
 def _advice(walk: Walk, others: Neighbours) -> str:
     """What to do about the input, "" where no input size helps."""
     if others.fitting is None:
         return ""
-    common = rule(axes_that_fit([walk, *others.ran]), strides(walk))
+    common = rule(others.fits(walk), strides(walk))
     here = by(others.fitting)
     if others.fitting == spatial(walk):
         fine = [by(spatial(other)) for other in others.ran if works(other)]
