@@ -10,7 +10,9 @@ from torch import nn
 
 import polyphase as pp
 from polyphase.tools.check import torch_walk
+from polyphase.tools.check.checking import check
 from polyphase.tools.check.layer_faults import layer_faults
+from polyphase.tools.check.loading import Subject
 from polyphase.tools.check.neighbours import Neighbours
 from polyphase.tools.check.size_faults import size_faults
 
@@ -190,3 +192,58 @@ def test_a_layer_that_other_sizes_ask_more_of_stays_able_to_reach_them():
         torch.testing.assert_close(mended(x), up(x))
         for size in ((15, 16), (16, 15), (15, 15)):
             torch.testing.assert_close(mended(x, output_size=size), up(x, output_size=size))
+
+
+class Cropping(nn.Module):
+    """Its layer's result is cut to the size of the input, which is one or two less."""
+
+    def __init__(self, up):
+        super().__init__()
+        self.up = up
+
+    def forward(self, x):
+        return self.up(x[..., ::2])[..., : x.shape[-1]] + x
+
+
+def test_the_mend_of_a_crop_reaches_the_sizes_that_are_met():
+    up = nn.ConvTranspose1d(1, 1, 4, 2, 1)
+    report = check(Subject("net", "net", Cropping(up), (((1, 1, 17), "float32"),)))
+    # 17 becomes 9 becomes 18, and output_size=17 is one that this layer refuses
+    with pytest.raises(ValueError, match="requested an output size"):
+        up(torch.randn(1, 1, 9), output_size=[17])
+    assert not [one for one in report.findings if one.code == "cropped"]
+    mend = next(one.mend for one in report.findings if one.code == "repaired")
+    assert "called with output_size=" in mend
+    mended = pp.nn.ConvTranspose1d(1, 1, 4, 2, **typed(mend.replace(", called", " makes")))
+    mended.load_state_dict(up.state_dict())
+    for n in range(16, 32):
+        x = torch.randn(1, 1, n)
+        wanted = Cropping(up)(x)
+        torch.testing.assert_close(mended(x[..., ::2], output_size=[n]) + x, wanted)
+
+
+def test_a_crop_that_changes_with_the_size_is_told_for_this_size_alone():
+    class Fixed(Cropping):
+        def forward(self, x):
+            return self.up(x[..., ::4])[..., 1 : 1 + x.shape[-1]]
+
+    net = Fixed(nn.ConvTranspose1d(1, 1, 8, 4))
+    report = check(Subject("net", "net", net, (((1, 1, 16), "float32"),)))
+    fault = next(one for one in report.findings if one.code == "cropped")
+    assert "for this size alone, padding=((1, 3),)" in fault.mend
+
+
+def test_what_is_true_of_several_layers_alike_is_told_once():
+    ups = [nn.ConvTranspose1d(2, 2, 3, 2, 1, 1) for _ in range(3)]
+    remarks = found(nn.Sequential(*ups), "not-portable", (1, 2, 8))
+    assert [one.layer for one in remarks] == ["0, 1 and 2"]
+
+
+def test_a_grouped_layer_that_computes_much_is_not_called_slow():
+    shape = (1, 512, 32, 32)
+    assert not found(
+        nn.Sequential(nn.ConvTranspose2d(512, 512, 4, 2, 1, groups=2)), "slow-path", shape
+    )
+    assert found(
+        nn.Sequential(nn.ConvTranspose2d(512, 512, 4, 2, 1, groups=512)), "slow-path", shape
+    )

@@ -1,6 +1,7 @@
 """Faults that a transposed layer has by itself: its parameters, its speed, what follows it."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 from math import prod
 from typing import Any
 
@@ -19,9 +20,13 @@ from polyphase.tools.check.overlap_faults import (
     needed_bias,
     uneven,
 )
-from polyphase.tools.check.walk import Array, Layer, Walk, named
+from polyphase.tools.check.walk import Array, Layer, Walk, listed, named
 
 LONG_KERNEL = 64
+# multiply-adds per byte, above which arithmetic is what takes the time
+BUSY = 4
+# remarks on parameters, which layers of one kind have in common
+ONCE = ("rejected-elsewhere", "not-portable")
 
 
 def layer_faults(walk: Walk, sized: Collection[int] = ()) -> Iterator[Finding]:
@@ -29,10 +34,31 @@ def layer_faults(walk: Walk, sized: Collection[int] = ()) -> Iterator[Finding]:
 
     ``sized`` are the places of layers that must go on reaching several sizes by ``output_size``.
     """
-    for place, layer in enumerate(walk.layers):
-        yield from _one_layer(walk, place, layer, place in sized or bool(layer.asked))
+    found = [
+        finding
+        for place, layer in enumerate(walk.layers)
+        for finding in _one_layer(walk, place, layer, place in sized or bool(layer.asked))
+    ]
+    yield from _told_once(found)
     yield from needed_bias(walk)
     yield from _foldable(walk)
+
+
+def _told_once(found: Sequence[Finding]) -> Iterator[Finding]:
+    """Remarks that are the same of several layers as one that names them all."""
+    for finding in found:
+        alike = [
+            one
+            for one in found
+            if finding.code in ONCE and (one.code, one.says) == (finding.code, finding.says)
+        ]
+        if len(alike) < 2:
+            yield finding
+        elif finding is alike[0]:
+            names = listed([one.layer for one in alike])
+            mends = {one.mend for one in alike}
+            mend = finding.mend if len(mends) == 1 else f"{finding.mend} The others likewise."
+            yield replace(finding, layer=names, mend=mend)
 
 
 def _one_layer(walk: Walk, place: int, layer: Layer, is_sized: bool) -> Iterator[Finding]:
@@ -167,7 +193,7 @@ def _slow(layer: Layer) -> Iterator[Finding]:
     longest = max(axis.kernel_size for axis in problem.geometry.axes)
     intensity = found.phases.multiplications / max(1, problem.bytes)
     column = found.column_buffer.intermediate_bytes
-    if problem.groups > 1:
+    if problem.groups > 1 and intensity < BUSY:
         what = "depthwise" if problem.groups == problem.in_channels else "grouped"
         yield Finding(
             "slow-path",

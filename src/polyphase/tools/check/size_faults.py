@@ -23,7 +23,7 @@ def size_faults(walk: Walk, others: Neighbours) -> Iterator[Finding]:
         if not found:
             yield from _off_multiple(walk, place, layer)
             yield from _repaired(walk, others.ran, place)
-        yield from _cropped(walk, layer)
+        yield from _cropped(walk, others.ran, place)
     yield from stops(walk, others)
     yield from parity(walk, others)
 
@@ -243,7 +243,7 @@ def _repaired(walk: Walk, others: Sequence[Walk], place: int) -> Iterator[Findin
                     f"comes out as {by(ours[0][1])} where {by(meeting.other)} is met{where}; a "
                     f"{kinds} makes it fit."
                 )
-                mend = "output_size= the size of what it meets makes it fit without that."
+                mend = _fitting_without(walk, others, place)
             else:
                 says = (
                     f"makes {by(meeting.made)} and meets {by(theirs[0][1])}{where}, of which a "
@@ -257,6 +257,27 @@ def _repaired(walk: Walk, others: Sequence[Walk], place: int) -> Iterator[Findin
                 )
             yield Finding("repaired", "note", layer, says, mend)
             return
+
+
+def _fitting_without(walk: Walk, others: Sequence[Walk], place: int) -> str:
+    """How the layer itself makes all sizes that it meets, here and elsewhere."""
+    met = [(seen, m) for seen in (walk, *others) for m in _meetings(seen, place)]
+    problems = [(seen.layers[place].problem, m.other) for seen, m in met]
+    if any(
+        m.repairs and m.repairs[0][1] != one.output_size
+        for (one, _), (_, m) in zip(problems, met, strict=True)
+    ):
+        return "Nothing, if the positions that are cut off or added do not matter."
+    if all(_within_reach(problem, other) for problem, other in problems):
+        return "output_size= the size of what it meets makes it fit without that."
+    geometry = walk.layers[place].problem.geometry
+    mend = serving(_unpadded(geometry), [(one.input_size, other) for one, other in problems])
+    if mend is None:
+        return "Nothing, for no parameters make all sizes that it meets."
+    return (
+        f"{mend.typed}{mend.where}, called with output_size= the size of what it meets, makes it "
+        "fit without that."
+    )
 
 
 def _within_reach(problem: Problem, size: Shape) -> bool:
@@ -285,10 +306,15 @@ def _change(walk: Walk, layer: Layer) -> tuple[tuple[int, int], ...] | None:
     return tuple(total) if total else None
 
 
-def _cropped(walk: Walk, layer: Layer) -> Iterator[Finding]:
+def _cropped(walk: Walk, others: Sequence[Walk], place: int) -> Iterator[Finding]:
+    layer = walk.layers[place]
     change = _change(walk, layer)
     if change is None or not any(min(pair) < 0 for pair in change):
         return
+    if any(kind == "crop" for met in _meetings(walk, place) for kind, *_ in met.repairs):
+        # it is told as a repair, which knows what the crop is for
+        return
+    varies = any(_change(seen, seen.layers[place]) != change for seen in others)
     sizes = layer.problem.output_size
     kept = 1.0
     for (begin, end), size in zip(change, sizes, strict=True):
@@ -314,7 +340,10 @@ def _cropped(walk: Walk, layer: Layer) -> Iterator[Finding]:
         "note",
         layer.name,
         f"{100 * (1 - kept):.2g}% of its result is computed and then cut off.",
-        f"{mend.typed}{mend.where} never computes it.",
+        f"{mend.typed}{mend.where} never computes it."
+        if not varies
+        else f"Nothing where inputs of several sizes follow, which lose different parts; for this "
+        f"size alone, {mend.typed}{mend.where} never computes it.",
     )
 
 

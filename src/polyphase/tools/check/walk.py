@@ -54,7 +54,15 @@ def named(layers: Sequence[Layer], most: int = 6) -> str:
 
     Of more than ``most`` the rest are counted.
     """
-    names = [layer.name for layer in layers]
+    return listed([layer.name for layer in layers], most)
+
+
+def listed(names: Sequence[str], most: int = 6) -> str:
+    """Names as people list them; of more than ``most`` the rest are counted.
+
+    >>> listed(["a", "b", "c"]), listed(["a", "b", "c"], most=1)
+    ('a, b and c', 'a and 2 more')
+    """
     if len(names) > most:
         return f"{', '.join(names[:most])} and {len(names) - most} more"
     return " and ".join([*filter(None, [", ".join(names[:-1])]), names[-1]])
