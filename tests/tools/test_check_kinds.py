@@ -52,3 +52,64 @@ def test_what_a_model_warns_of_is_not_said_at_every_size(recwarn):
     report = report_of(Checkpointed(), (1, 2, 8, 8))
     assert [one.layer.name for one in report.layers] == ["up"]
     assert not recwarn
+
+
+class Guided(nn.Module):
+    """A second input comes at half the size."""
+
+    def __init__(self, *up):
+        super().__init__()
+        self.down, self.up = nn.Conv2d(1, 2, 3, 2, 1), nn.ConvTranspose2d(2, 1, *up)
+        self.deep = nn.Conv2d(2, 2, 2, 2)
+        self.back = nn.ConvTranspose2d(2, 2, 2, 2)
+
+    def forward(self, x, depth):
+        y = self.down(x) + depth
+        return self.up(self.back(self.deep(y)) + y) + x
+
+
+def test_smaller_inputs_grow_in_proportion():
+    net = Guided(4, 2, 1)
+    report = report_of(net, (1, 1, 16, 32), (1, 2, 8, 16))
+    assert set(report.sizes_tried) >= {(18, 32), (16, 34), (18, 34), (48, 64)}
+    fault = next(one for one in report.findings if one.code == "skip-mismatch")
+    assert (fault.layer, fault.severity) == ("back", "warning")
+    assert "an input of 16x34 it makes 8x16 and meets 8x17" in fault.says
+    assert "a multiple of 4" in fault.mend
+    with pytest.raises(RuntimeError):
+        net(torch.zeros(1, 1, 16, 34), torch.zeros(1, 2, 8, 17))
+    net(torch.zeros(1, 1, 20, 36), torch.zeros(1, 2, 10, 18))
+
+
+def test_inputs_with_fewer_axes_stay_as_they_are():
+    class Conditioned(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.up = nn.ConvTranspose2d(1, 1, 4, 2, 1)
+
+        def forward(self, words, x):
+            return self.up(x[:, :, ::2, ::2]) + words.mean() * x
+
+    report = report_of(Conditioned(), (1, 7, 3), (1, 1, 8, 8))
+    assert [one.severity for one in report.findings if one.code == "skip-mismatch"] == ["warning"]
+    assert (9, 9) in report.sizes_tried
+
+
+class Masked(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.up = nn.ConvTranspose1d(4, 4, 4, 2, 1)
+
+    def forward(self, x):
+        x = self.up(x)
+        return x[:, :, x.mean((0, 1)) > 0]
+
+
+def test_an_output_whose_size_depends_on_values_follows_nothing():
+    report = report_of(Masked(), (1, 4, 32), compute=True)
+    assert not [one for one in report.findings if one.code == "output-size"]
+
+
+def test_a_folder_is_told(tmp_path):
+    with pytest.raises(loading.CheckError, match=r"is a folder: .* as file\.py:name"):
+        loading.load(str(tmp_path), ())

@@ -135,6 +135,9 @@ def check(subject: Subject, *, compute: bool = False, progress: Say = silent) ->
     others = _neighbours(subject, first, compute, progress)
     progress("Looking for faults")
     findings = [*size_faults(first, others), *layer_faults(first, sized(first, others))]
+    if compute and _walk(subject, subject.inputs, False).stopped_by == "data":
+        # an output whose size depends on values is not meant to follow the input
+        findings = [finding for finding in findings if finding.code != "output-size"]
     if first.layers and not subject.is_onnx:
         findings.append(_nondeterminism())
     if first.stopped:
@@ -163,24 +166,35 @@ def _walk(subject: Subject, inputs: Sequence[Input], compute: bool) -> Walk:
 
 
 def _neighbours(subject: Subject, first: Walk, compute: bool, say: Say) -> Neighbours:
-    """Walks at larger inputs, where all inputs with spatial axes have one size."""
-    sizes = {shape[2:] for shape, _ in subject.inputs if len(shape) > 2}
-    if len(sizes) != 1 or max(*sizes.copy().pop(), 0) == 1 or not first.layers or first.stopped:
+    """Walk at larger inputs; those of half the size and the like grow in the same proportion."""
+    size = spatial(first)
+    moving = [shape[2:] for shape, _ in subject.inputs if len(shape) == len(size) + 2]
+    least = tuple(map(min, zip(*moving, strict=True)))
+    if any(n % m for one in moving for n, m in zip(one, least, strict=True)):
+        # in no simple proportion
         return Neighbours()
-    movable = (True,) * len(spatial(first))
+    if max(least, default=1) == 1 or not first.layers or first.stopped:
+        return Neighbours()
+    movable = (True,) * len(size)
     if subject.is_onnx:
         from polyphase.tools.check import onnx_walk
 
         movable = onnx_walk.movable(subject.model)
+    steps = tuple(n // m for n, m in zip(size, least, strict=True))
 
-    def run(size: tuple[int, ...]) -> Walk:
+    def run(other: tuple[int, ...]) -> Walk:
         moved = [
-            ((*shape[:2], *(size if len(shape) > 2 else ())), dtype)
+            (
+                (*shape[:2], *(k * n // s for k, n, s in zip(other, shape[2:], size, strict=True)))
+                if len(shape) == len(size) + 2
+                else shape,
+                dtype,
+            )
             for shape, dtype in subject.inputs
         ]
         return _walk(subject, moved, compute)
 
-    return neighbours(first, run, movable, say)
+    return neighbours(first, run, movable, say, steps)
 
 
 def _layer_report(layer: Layer, total: int) -> LayerReport:

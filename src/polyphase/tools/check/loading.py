@@ -88,6 +88,10 @@ def load(text: str, inputs: tuple[Input, ...], trust: bool = False) -> Subject:
         subject = _pickled(_file(path), trust)
     elif ":" in text:
         subject = _built(text, *text.rsplit(":", 1))
+    elif path.is_dir():
+        raise CheckError(
+            f"{text} is a folder: name the file in it and what builds the model, as file.py:name"
+        )
     elif suffix == ".py":
         names = _callables(_file(path))
         raise CheckError(
@@ -302,7 +306,7 @@ def _need_torch() -> None:
 
 def own_line(error: Exception) -> str:
     """The last line of the user's own code on the way to an error, "" where there is none."""
-    packages = [Path(__file__).parents[2]]
+    packages = [Path(__file__).parents[2], Path(importlib.__file__).parent]
     spec = importlib.util.find_spec("torch")
     packages += [Path(spec.origin).parent] if spec and spec.origin else []
     lines = [

@@ -67,8 +67,13 @@ class Neighbours:
             self.stopped.append(walk)
 
 
-def neighbours(first: Walk, run: Run, movable: Sequence[bool], say: Say) -> Neighbours:
-    """Walk at larger inputs; ``run`` walks at one size, and ``movable`` axes may have others."""
+def neighbours(
+    first: Walk, run: Run, movable: Sequence[bool], say: Say, steps: Sequence[int]
+) -> Neighbours:
+    """Walk at larger inputs; ``run`` walks at one size, and ``movable`` axes may have others.
+
+    ``steps`` are the differences of sizes, more than 1 where smaller inputs go with this one.
+    """
     found, size = Neighbours(), spatial(first)
     listed = [
         one
@@ -79,18 +84,22 @@ def neighbours(first: Walk, run: Run, movable: Sequence[bool], say: Say) -> Neig
     most = max(few, min(len(listed), STEPS // max(1, len(first.steps))))
     for count, more in enumerate(listed[:most]):
         say("Trying the sizes next to it", count, most)
-        found.note(first, run(tuple(n + m for n, m in zip(size, more, strict=True))))
+        found.note(
+            first, run(tuple(n + m * step for n, m, step in zip(size, more, steps, strict=True)))
+        )
         if count + 1 == few and not found.ran:
             break
     if found.ran:
-        _further(first, found, run, movable)
+        _further(first, found, run, movable, steps)
     if all(movable) and not all(map(works, (first, *found.ran))):
         say("Looking for a size that fits")
-        found.fitting = _fitting(first, found, run)
+        found.fitting = _fitting(first, found, run, steps)
     return found
 
 
-def _further(first: Walk, found: Neighbours, run: Run, movable: Sequence[bool]) -> None:
+def _further(
+    first: Walk, found: Neighbours, run: Run, movable: Sequence[bool], steps: Sequence[int]
+) -> None:
     """Larger sizes, for networks so deep that the sizes nearby do not tell what they divide by."""
     size = spatial(first)
     outputs = {seen.outputs[0][2:] for seen in (first, *found.ran) if seen.outputs}
@@ -106,7 +115,8 @@ def _further(first: Walk, found: Neighbours, run: Run, movable: Sequence[bool]) 
         tried = [max(n for place, n in fits if place == axis) for axis in range(len(size))]
         # the next size behind all that were tried which keeps to the rule
         kept = [
-            last + 1 + (rest - last - 1) % d for last, (d, rest) in zip(tried, held, strict=True)
+            next(n for n in range(last + step, last + d * step + 1, step) if n % d == rest)
+            for last, (d, rest), step in zip(tried, held, steps, strict=True)
         ]
         walk = run(tuple(k if free else n for k, n, free in zip(kept, size, movable, strict=True)))
         found.note(first, walk)
@@ -114,12 +124,12 @@ def _further(first: Walk, found: Neighbours, run: Run, movable: Sequence[bool]) 
             return
 
 
-def _fitting(first: Walk, found: Neighbours, run: Run) -> Shape | None:
+def _fitting(first: Walk, found: Neighbours, run: Run, steps: Sequence[int]) -> Shape | None:
     """The least size that fits, verified by a walk."""
     if works(first):
         return spatial(first)
     for size in _candidates(first, found):
-        if works(run(size)):
+        if all(n % step == 0 for n, step in zip(size, steps, strict=True)) and works(run(size)):
             return size
     return None
 

@@ -102,7 +102,9 @@ def _parts(report: Report, width: int) -> Iterator[RenderableType]:
         yield Text(speed(report) + "\n")
     for finding in report.findings:
         yield _finding(finding)
-    yield Text("\n" + summary(report), style="bold")
+    # a table brings its own empty line
+    gap = "\n" if report.findings or not report.layers else ""
+    yield Text(gap + summary(report), style="bold")
 
 
 def speed(report: Report) -> str:
@@ -142,7 +144,7 @@ def whole(report: Report) -> str:
 
 def _layers(report: Report, width: int) -> Table:
     is_wide = width >= WIDE
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=not is_wide)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True)
     table.add_column("layer", overflow="fold")
     for name in ("channels", "input", "output"):
         table.add_column(name, justify="right", no_wrap=True)
