@@ -1,11 +1,11 @@
-"""A machine to try emitted code on."""
+"""A machine to try emitted code on, and one to plan for."""
 
 import kernels
 import numpy as np
 import pytest
 from llvmlite import ir
 
-from polyphase.engine import jit
+from polyphase.engine import channels, jit, plan, tiling
 from polyphase.engine.emit import I64, POINTER, Emitter
 
 
@@ -31,3 +31,11 @@ def machine(request):
     execute.target = target
     execute.lanes = target.lanes("f32")
     return execute
+
+
+@pytest.fixture
+def planned_for_two(monkeypatch):
+    """New plans are for two processors, each with 1 MiB of cache, wherever the tests run."""
+    for module in (channels, tiling):
+        monkeypatch.setattr(module, "cpus", lambda: 2)
+    monkeypatch.setattr(plan, "cache_bytes", lambda: 1 << 20)

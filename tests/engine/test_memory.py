@@ -229,8 +229,9 @@ def test_threads_share_the_pool(pool):
     for worker in workers:
         worker.join()
     assert not wrong
-    # nothing is in the pool twice; each thread had two at most, the old one and the new one
-    assert len(set(map(id, pool._idle))) == len(pool._idle) <= 8
+    # nothing is in the pool twice
+    assert pool._idle
+    assert len(set(map(id, pool._idle))) == len(pool._idle)
 
 
 def test_a_system_without_such_advice(pool, monkeypatch):

@@ -12,6 +12,8 @@ from polyphase.engine import pack
 from polyphase.engine.methods import FLOATS, METHODS
 from polyphase.engine.target import NEON
 
+pytestmark = pytest.mark.usefixtures("planned_for_two")
+
 LISTED = [p for p in problem_files.problems() if p.operator != "weight_grad" and p.dtype in FLOATS]
 # output channels and taps around the lanes of every target; phases of unequal taps; groups
 SQUARES = """

@@ -11,10 +11,12 @@ import repository
 import polyphase as pp
 from polyphase import Problem
 from polyphase.arithmetic.problem import LAYOUTS, OPERATORS
-from polyphase.engine import channels, plan, tiling
+from polyphase.engine import channels, plan
 from polyphase.engine.methods import METHODS
 from polyphase.engine.target import NEON
 from polyphase.tools.bench import suite
+
+pytestmark = pytest.mark.usefixtures("planned_for_two")
 
 LAYER = "n64 c512:256 i4x4 k4x4 s2x2 p1x1"
 SSE2 = replace(NEON, name="sse2", registers=16, halves=False)
@@ -331,8 +333,6 @@ def test_kernels_of_the_suite_are_short():
 
 def test_weights_from_afar_are_fetched_once_where_that_is_worth_it(monkeypatch):
     # 3 MiB of weights meet 64 positions: four boxes would fetch them four times
-    for module in (channels, tiling):
-        monkeypatch.setattr(module, "cpus", lambda: 2)
     problem = Problem.parse("conv n64 c512:100 i4x4 k4x4")
     found = BY_NAME["channels"].tiling(problem, AVX512, 1 << 20)
     assert found.choice.box == found.whole

@@ -14,7 +14,7 @@ import pytest
 
 import polyphase as pp
 from polyphase import GeometryError, Problem
-from polyphase.engine import pack, run, threads
+from polyphase.engine import channels, pack, run, threads, tiling
 
 # enough work for four threads, in several tasks
 LINES = (
@@ -52,6 +52,9 @@ pp.set_num_threads(4)
 @pytest.fixture(autouse=True)
 def _as_before(monkeypatch):
     monkeypatch.setattr(threads, "_chosen", None)
+    # enough tasks for all threads wherever the tests run
+    for module in (channels, tiling):
+        monkeypatch.setattr(module, "cpus", lambda: 16)
 
 
 def reals(problem, seed=0):
@@ -332,6 +335,7 @@ class Upsampled:
 @pytest.mark.skipif(
     "fork" not in multiprocessing.get_all_start_methods(), reason="this system has no fork"
 )
+@pytest.mark.filterwarnings("ignore:This DataLoader will create 2 worker processes")
 def test_workers_of_a_loader_do_not_hang():
     torch = pytest.importorskip("torch")
     torch.ones(300, 300) @ torch.ones(300, 300)
