@@ -4,6 +4,8 @@ The suite gives the same verdict on every run, a search looks further: hunt for 
 with ``pytest --hypothesis-profile=search tests/arithmetic``.
 """
 
+import sys
+
 import pytest
 from hypothesis import settings
 
@@ -22,3 +24,11 @@ def one_torch_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True)
+def _same_numbers():
+    """Random tensors are the same whichever tests came before."""
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.manual_seed(0)
