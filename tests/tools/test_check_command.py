@@ -2,9 +2,11 @@
 
 import json
 import pickle
+import re
 
 import pytest
 import torch
+from repository import ROOT
 from torch import nn
 
 from polyphase.cli import main
@@ -92,6 +94,14 @@ def test_json_has_the_figures(capsys, nets):
     assert layer["unevenness"] > 0.05
     assert layer["unevenness_measured"] is True
     assert data["findings"][0]["code"] == "uneven-overlap"
+
+
+def test_the_keys_of_json_are_those_of_the_page(capsys, nets):
+    data = json.loads(run(capsys, f"{nets}:Uneven", "--input", "1,1,8", "--measure", "--json")[1])
+    keys = {*data, *data["layers"][0], *data["findings"][0]}
+    page = (ROOT / "docs" / "check.md").read_text(encoding="utf-8")
+    table = page.partition("The keys of `--json`")[2].partition("| exit code")[0]
+    assert keys == set(re.findall("`([a-z_]+)`", table))
 
 
 def test_what_was_seen_before_an_error_is_shown_as_partial(capsys, nets):

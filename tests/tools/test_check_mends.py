@@ -247,3 +247,23 @@ def test_a_grouped_layer_that_computes_much_is_not_called_slow():
     assert found(
         nn.Sequential(nn.ConvTranspose2d(512, 512, 4, 2, 1, groups=512)), "slow-path", shape
     )
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.ConvTranspose1d(2, 2, 3, 2, 1),
+        nn.ConvTranspose1d(2, 2, 11, 5, 2),
+        nn.ConvTranspose2d(2, 2, 5, 2, 1),
+        nn.ConvTranspose2d(2, 2, (3, 5), 2, 2),
+    ],
+)
+def test_a_size_off_the_multiple_is_mended_evenly_in_one_step(layer):
+    size = (8,) * len(layer.kernel_size)
+    walk = torch_walk.walk(nn.Sequential(layer), [((1, 2, *size), "float32")])
+    fault = next(f for f in size_faults(walk, Neighbours()) if f.code == "off-multiple")
+    even = fault.mend.rpartition(", and ")[2]
+    for mended in rebuilt(layer, re.sub(r" gives it evenly\.", " makes", even)):
+        made = mended(torch.randn(1, 2, *size)).shape[2:]
+        assert made == tuple(8 * s for s in layer.stride)
+        assert not found(nn.Sequential(mended), "uneven-overlap", (1, 2, *size))

@@ -68,7 +68,7 @@ def uneven(layer: Layer, weights: Array | None, is_sized: bool) -> Iterator[Find
     found = evenness(problem.geometry, weights)
     if found is None:
         return
-    unequal = list(filter(_is_uneven, axes))
+    unequal = list(filter(is_uneven, axes))
     if unequal:
         yield _overlap(layer, unequal, found, is_sized)
     elif (
@@ -86,7 +86,8 @@ def uneven(layer: Layer, weights: Array | None, is_sized: bool) -> Iterator[Find
         )
 
 
-def _is_uneven(axis: Axis) -> bool:
+def is_uneven(axis: Axis) -> bool:
+    """Whether positions get unequal numbers of taps, and none gets no tap."""
     return 0 < min(tap_counts(axis)) < max(tap_counts(axis))
 
 
@@ -95,7 +96,7 @@ def _evened(layer: Layer, fixed: bool) -> Mend:
     problem = layer.problem
     beyond = _beyond(layer) if fixed else [0] * problem.rank
     wanted = [
-        bool(none) or (n > 1 and axis.stride <= LISTED and _is_uneven(axis))
+        bool(none) or (n > 1 and axis.stride <= LISTED and is_uneven(axis))
         for axis, n, none in zip(problem.geometry.axes, problem.input_size, beyond, strict=True)
     ]
     return widened(problem.geometry, wanted, fixed)

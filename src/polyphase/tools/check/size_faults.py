@@ -6,9 +6,10 @@ from polyphase.arithmetic.geometry import Geometry
 from polyphase.arithmetic.problem import Problem
 from polyphase.errors import OutputSizeError, PolyphaseError
 from polyphase.tools.check.finding import Finding, by
-from polyphase.tools.check.mends import AxisMend, Mend, each, serving
+from polyphase.tools.check.mends import AxisMend, Mend, each, serving, widened
 from polyphase.tools.check.neighbours import Neighbours
 from polyphase.tools.check.output_faults import parity, some, stops
+from polyphase.tools.check.overlap_faults import is_uneven
 from polyphase.tools.check.rules import rule, spatial, strides, works
 from polyphase.tools.check.walk import Layer, Meeting, Shape, Walk
 
@@ -221,11 +222,16 @@ def _exact(problem: Problem) -> str:
     target = tuple(n * a.stride for n, a in zip(problem.input_size, geometry.axes, strict=True))
     told = f"polyphase.Geometry.same({geometry.kernel_size}, {geometry.stride})"
     try:
-        fits = geometry.for_output_size(problem.input_size, target)
+        exact = geometry.for_output_size(problem.input_size, target)
+        told = f"output_padding={_plain(exact.output_padding)} gives exactly the multiple"
     except PolyphaseError:
-        same = Geometry.same(geometry.kernel_size, geometry.stride, dilation=geometry.dilation)
-        return f"padding={same.padding!r} gives exactly the multiple ({told})."
-    return f"output_padding={_plain(fits.output_padding)} gives exactly the multiple."
+        exact = Geometry.same(geometry.kernel_size, geometry.stride, dilation=geometry.dilation)
+        told = f"padding={exact.padding!r} gives exactly the multiple ({told})"
+    wanted = [is_uneven(axis) for axis in exact.axes]
+    if any(wanted):
+        even = widened(exact, wanted)
+        told += f", and {even.typed}{even.where} gives it evenly"
+    return f"{told}."
 
 
 def _repaired(walk: Walk, others: Sequence[Walk], place: int) -> Iterator[Finding]:
