@@ -1,5 +1,8 @@
 """Layers of unusual kinds: quantised, complex, half, checkpointed, with inputs of several sizes."""
 
+import importlib
+import sys
+
 import pytest
 import torch
 import torch.utils.checkpoint
@@ -113,3 +116,22 @@ def test_an_output_whose_size_depends_on_values_follows_nothing():
 def test_a_folder_is_told(tmp_path):
     with pytest.raises(loading.CheckError, match=r"is a folder: .* as file\.py:name"):
         loading.load(str(tmp_path), ())
+
+
+def test_a_trusted_pickle_finds_its_code_in_this_folder(tmp_path, monkeypatch):
+    (tmp_path / "code_of_a_pickle.py").write_text(
+        "from torch import nn\nclass Net(nn.ConvTranspose1d):\n    pass\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    module = importlib.import_module("code_of_a_pickle")
+    torch.save(module.Net(1, 1, 4, 2, 1), tmp_path / "net.pt")
+    monkeypatch.undo()
+    # forgotten again, so that reading must find it
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delitem(sys.modules, "code_of_a_pickle")
+    shape = (((1, 1, 8), "float32"),)
+    with pytest.raises(loading.CheckError, match="where the code of the model can be imported"):
+        loading.load(str(tmp_path / "net.pt"), shape, trust=True)
+    monkeypatch.chdir(tmp_path)
+    assert loading.load(str(tmp_path / "net.pt"), shape, trust=True).model.stride == (2,)
+    monkeypatch.delitem(sys.modules, "code_of_a_pickle")

@@ -275,9 +275,15 @@ def _pickled(path: Path, trust: bool) -> Subject:
     _need_torch()
     torch = importlib.import_module("torch")
     try:
+        # as for modules, what lies in this folder can be imported
+        sys.path.insert(0, os.getcwd())
         model = torch.load(str(path), map_location="cpu", weights_only=False)
     except Exception as error:
-        raise CheckError(f"cannot read {path.name} ({_first_line(error)})") from None
+        raise CheckError(
+            f"cannot read {path.name} ({_first_line(error)}): run this where the code of the model "
+            "can be imported, or name the code that builds it as file.py:function and load the "
+            "weights there"
+        ) from None
     if not isinstance(model, torch.nn.Module):
         raise CheckError(
             f"{path.name} holds {type(model).__name__}, no module: name the code that builds the "
