@@ -4,11 +4,15 @@ The suite gives the same verdict on every run, a search looks further: hunt for 
 with ``pytest --hypothesis-profile=search tests/arithmetic``.
 """
 
+import os
 import sys
 
 import pytest
 from hypothesis import settings
 
+# what a terminal or a CI asks of colours and widths, tests ask for themselves
+for name in ("COLUMNS", "LINES", "FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+    os.environ.pop(name, None)
 # timings say nothing on a shared machine, so no deadline
 settings.register_profile("steady", deadline=None, derandomize=True)
 settings.register_profile("search", deadline=None, max_examples=2000)
