@@ -80,9 +80,9 @@ def _between() -> re.Pattern[str]:
 def main() -> None:
     """Rewrite the tables of all results, and the pages."""
     for path in RESULTS.glob("*.json"):
-        path.with_suffix(".md").write_text(read_report(path).markdown())
+        path.with_suffix(".md").write_text(read_report(path).markdown(), "utf-8")
     for page, content in blocks(RESULTS):
-        page.write_text(with_block(page.read_text(), content))
+        page.write_text(with_block(page.read_text("utf-8"), content), "utf-8")
 
 
 if __name__ == "__main__":

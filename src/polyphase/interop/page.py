@@ -93,7 +93,7 @@ def _code(text: str) -> str:
 def main(path: str) -> None:
     """Write the sections into the page."""
     file = Path(path)
-    file.write_text(filled(file.read_text()))
+    file.write_text(filled(file.read_text("utf-8")), "utf-8")
 
 
 if __name__ == "__main__":

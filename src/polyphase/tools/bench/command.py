@@ -37,7 +37,7 @@ def run(given: dict[str, Any]) -> int:
     if given["json"]:
         report.write(Path(given["json"]))
     if given["markdown"]:
-        Path(given["markdown"]).write_text(report.markdown())
+        Path(given["markdown"]).write_text(report.markdown(), "utf-8")
     return int(any(OURS in row.failures for row in report.rows))
 
 

@@ -127,13 +127,13 @@ class Report:
             if any(row.kind != "conv_transpose" for row in self.rows):
                 words.append("backward")
             path /= f"{'-'.join(words)}.json"
-        path.write_text(json.dumps(self.as_data(), indent=1) + "\n")
+        path.write_text(json.dumps(self.as_data(), indent=1) + "\n", "utf-8")
         return path
 
 
 def read_report(path: Path) -> Report:
     """The report in a file."""
-    return Report.from_data(json.loads(path.read_text()))
+    return Report.from_data(json.loads(path.read_text("utf-8")))
 
 
 def record(folder: Path, gradients: bool = False) -> Report | None:

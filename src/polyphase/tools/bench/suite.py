@@ -26,7 +26,7 @@ def read(path: Path) -> list[Problem]:
     try:
         if path.suffix == ".py":
             return from_layers(runpy.run_path(str(path))["LAYERS"])
-        return from_text(path.read_text())
+        return from_text(path.read_text("utf-8"))
     except OSError as error:
         raise GeometryError(f"cannot read the layers in {str(path)!r}: {error.strerror}") from None
     except KeyError:
@@ -108,6 +108,8 @@ def known() -> dict[Problem, Known]:
     Known(engine='torch channels-last, memory kept', ratio=5.01)
     """
     problems = {problem.name: problem for problem in read(SUITE)}
-    lines = [line for line in KNOWN.read_text().splitlines() if line and not line.startswith("#")]
+    lines = [
+        line for line in KNOWN.read_text("utf-8").splitlines() if line and not line.startswith("#")
+    ]
     parts = [line.split(maxsplit=2) for line in lines]
     return {problems[name]: Known(engine, float(ratio)) for name, ratio, engine in parts}
