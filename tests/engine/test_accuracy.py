@@ -96,15 +96,20 @@ def test_the_largest_error_is_no_larger_than_that_of_pytorch(layers, dtype):
 def test_the_largest_error_in_float64_is_no_larger_either(layers):
     # integers whose sums of products fit 64 bits, but not the 53 of float64
     ours, theirs_ = [], []
+    # the largest of a few thousand outputs is a matter of luck: that of three draws is less so
+    draws = [np.random.default_rng(seed) for seed in range(3)]
     for problem, operands, parameters in layers[::4]:
-        whole = [(operand * 2**26).round() for operand in operands]
-        exact = reference.conv_transpose(
-            *(operand.long().numpy() for operand in whole), problem.geometry, problem.groups
-        )
-        typed = replace(problem, dtype="f64")
-        result = arrays.compute(typed, *(operand.numpy() for operand in whole))
-        largest = abs(exact).max()
-        for errors, values in ((ours, result), (theirs_, theirs(problem, whole, parameters))):
-            # the difference must not be rounded: as integers it is not
-            errors.append(float(abs(np.asarray(values).astype(np.int64) - exact).max() / largest))
+        for draw in draws:
+            drawn = [torch.from_numpy(draw.standard_normal(a.shape) * 2**26) for a in operands]
+            whole = [operand.round() for operand in drawn]
+            exact = reference.conv_transpose(
+                *(operand.long().numpy() for operand in whole), problem.geometry, problem.groups
+            )
+            typed = replace(problem, dtype="f64")
+            result = arrays.compute(typed, *(operand.numpy() for operand in whole))
+            largest = abs(exact).max()
+            for errors, values in ((ours, result), (theirs_, theirs(problem, whole, parameters))):
+                # the difference must not be rounded: as integers it is not
+                off = abs(np.asarray(values).astype(np.int64) - exact).max()
+                errors.append(float(off / largest))
     assert 0 < max(ours) <= max(theirs_)

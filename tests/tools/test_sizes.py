@@ -58,5 +58,5 @@ def test_no_convolution_leads_back_from_an_empty_output():
 
 
 def test_a_crop_that_is_too_large_is_refused():
-    with pytest.raises(OutputSizeError, match="input of at least 16"):
+    with pytest.raises(OutputSizeError, match="input of at least 17"):
         sizes(Geometry(3, padding=9), 1)
