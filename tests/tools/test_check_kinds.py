@@ -8,8 +8,10 @@ import torch
 import torch.utils.checkpoint
 from torch import nn
 
+import polyphase as pp
 from polyphase.tools.check import loading
 from polyphase.tools.check.checking import check
+from polyphase.tools.check.measuring import measured
 
 
 def report_of(model, *shapes, dtype="float32", **options):
@@ -135,3 +137,20 @@ def test_a_trusted_pickle_finds_its_code_in_this_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert loading.load(str(tmp_path / "net.pt"), shape, trust=True).model.stride == (2,)
     monkeypatch.delitem(sys.modules, "code_of_a_pickle")
+
+
+def test_a_complex_model_is_measured_as_a_whole():
+    net = nn.Sequential(nn.ConvTranspose1d(2, 2, 4, 2, 1, dtype=torch.complex64))
+    found = measured(report_of(net, (1, 2, 8), dtype="complex64")).measured
+    assert found["whole"]["polyphase"] > 0
+    assert found["difference"] < 1e-5 < found["largest"]
+
+
+def test_a_model_that_fails_when_it_is_accelerated_is_told(monkeypatch):
+    def forward(self, x):
+        raise ValueError("not here")
+
+    monkeypatch.setattr(pp.nn.ConvTranspose1d, "forward", forward)
+    net = nn.Sequential(nn.ConvTranspose1d(1, 1, 4, 2, 1))
+    found = measured(report_of(net, (1, 1, 8))).measured
+    assert found["reason"] == "the whole model was not measured (not here)"

@@ -21,6 +21,7 @@ from polyphase.engine.run import operation
 from polyphase.tools.bench.contest import Runner, compete
 from polyphase.tools.bench.machine import Gauge, load
 from polyphase.tools.check.checking import LayerReport, Report
+from polyphase.tools.check.torch_complex import ComplexAsOne
 from polyphase.tools.check.torch_walk import is_transposed, meant
 from polyphase.tools.progress import Say, silent
 
@@ -51,8 +52,8 @@ def measured(report: Report, progress: Say = silent) -> Report:
     inputs = []
     for shape, dtype in report.subject.inputs:
         kind = getattr(torch, dtype)
-        is_float = kind.is_floating_point
-        made = torch.randn(shape, generator=generator) if is_float else torch.zeros(shape)
+        is_number = kind.is_floating_point or kind.is_complex
+        made = torch.randn(shape, generator=generator) if is_number else torch.zeros(shape)
         inputs.append(made.to(kind))
     return measured_on(report, inputs, progress)
 
@@ -110,7 +111,7 @@ def _captured(model: Any, inputs: list[Tensor]) -> list[_Given]:
     if isinstance(model, torch.nn.Module) and not isinstance(model, torch.fx.GraphModule):
         model.eval()
     catcher = _Catcher()
-    with torch.no_grad(), catcher:
+    with torch.no_grad(), ComplexAsOne(), catcher:
         model(*inputs)
     return catcher.given
 
@@ -209,7 +210,10 @@ def _whole(model: Any, inputs: list[Tensor]) -> dict[str, Any]:
     start = perf_counter()
     plain = _first_tensor(calls[0]())
     is_long = perf_counter() - start > LONG_SECONDS
-    mended = _first_tensor(calls[1]())
+    try:
+        mended = _first_tensor(calls[1]())
+    except Exception as error:
+        return {"reason": f"the whole model was not measured ({error})"}
     times = _alternately(calls, is_long)
     return {
         "whole": {"torch": times[0], "polyphase": times[1]},
