@@ -242,7 +242,9 @@ class PositionsTiling(Tiling):
     def _covers(self, channels: int, vectors: int, groups: int, spread: bool) -> Iterator[Choice]:
         width = vectors * self.lanes
         per_step = channels * self.per_phase * sum(len(phases) for _, phases in self.slots)
-        box, depth = self.box(width * groups, spread, per_step)
+        outer = list(product(self.axes[0].phases, self.axes[1].phases))
+        rows = len(outer) * self._blocks(channels)
+        box, depth = self.box(width * groups, spread, per_step, row_tiles=rows)
         packing = self.packing(box, spread)
         sn, _, sh, _ = packing.grid.strides
         patterns = [Pattern(1, width, 0)]
@@ -251,7 +253,6 @@ class PositionsTiling(Tiling):
             # side by side only where an image is a single run of positions
             if box[0] > 1 and len(packing.grid.runs[0]) <= box[0]:
                 patterns.append(Pattern(groups, width, sn))
-        outer = list(product(self.axes[0].phases, self.axes[1].phases))
         taps = self._outer_tap_count
         for pattern in patterns:
             columns = pattern.count(packing.grid)

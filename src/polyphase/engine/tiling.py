@@ -163,7 +163,12 @@ class Tiling(ABC):
         )
 
     def box(
-        self, width: int, spread: bool, weights: int, parts: int | None = None
+        self,
+        width: int,
+        spread: bool,
+        weights: int,
+        parts: int | None = None,
+        row_tiles: int | None = None,
     ) -> tuple[Corner, int]:
         """The box to work on and the input channels that are packed at a time.
 
@@ -171,7 +176,7 @@ class Tiling(ABC):
         channel and tap. A box as large as the cache allows makes the most of each weight that is
         read; if it stays small, or if the weights of a row tile would not stay in the cache from
         one column to the next, there are fewer channels at a time. The work is for ``parts`` tasks,
-        or as many as there should be.
+        or as many as there should be, that share ``row_tiles`` where these are known.
         """
         depth = self.in_channels
         total = prod(self.whole)
@@ -184,7 +189,7 @@ class Tiling(ABC):
                 break
             depth = -(-depth // 2)
         # small enough to share the work; this must not change the depth, and with it the sums
-        share = total * self.groups * self.row_tiles // (parts or tasks())
+        share = total * self.groups * (row_tiles or self.row_tiles) // (parts or tasks())
         return self._largest(width, spread, depth, max(share, width)), depth
 
     def _largest(self, width: int, spread: bool, depth: int, most: int) -> Corner:
