@@ -100,7 +100,7 @@ def _watched(
             public = getattr(importlib.import_module("polyphase.functional"), name)
             return handle_torch_function(public, tensors, input, weight, bias, **given)
         shapes = input.shape, weight.shape, None if bias is None else bias.shape
-        dtypes = input.dtype, weight.dtype, None if bias is None else bias.dtype
+        dtypes = _dtype(input), _dtype(weight), None if bias is None else _dtype(bias)
         if not are_symbols((*input.shape, *weight.shape, *parameters)):
             read(operator, rank, shapes, dtypes, *parameters)
     check_axes(name, rank, input.shape, weight.shape, operator == "conv_transpose")
@@ -117,6 +117,15 @@ def _watched(
     if input.device.type in _OURS:
         return registered(operator, input, weight, bias, s)
     return _ELSEWHERE[operator](input, weight, bias, s)
+
+
+def _dtype(tensor: Tensor) -> torch.dtype:
+    """The dtype in which autocast lets a tensor be computed, or its own."""
+    kind = tensor.device.type
+    casts = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    if casts and tensor.is_floating_point() and tensor.dtype is not torch.float64:
+        return torch.get_autocast_dtype(kind)
+    return tensor.dtype
 
 
 def _is_exporting_to_onnx() -> bool:
