@@ -183,6 +183,22 @@ def test_layout_where_both_are_the_same_memory():
         assert conv_transpose2d(given, w, stride=2).stride() == expected.stride()
 
 
+def test_large_channels_last_weights_are_those_that_lie_densely():
+    # copies of a megabyte and more lie on pages of their own
+    x, w = torch.randn(1, 128, 6, 5), torch.randn(128, 128, 5, 5)
+    expected, found = [], []
+    for results, memory_format in (
+        (expected, torch.contiguous_format),
+        (found, torch.channels_last),
+    ):
+        leaves = [t.contiguous(memory_format=memory_format).requires_grad_() for t in (x, w)]
+        y = conv_transpose2d(*leaves, stride=2)
+        results += [y, *torch.autograd.grad(y.square().sum(), leaves)]
+    assert expected[2].nbytes >= memory.SMALLEST_KEPT
+    for ours, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, other, rtol=1e-4, atol=1e-5 * float(other.abs().max()))
+
+
 @pytest.mark.parametrize("rank", [2, 3])
 @pytest.mark.parametrize("channels", [(3, 4), (1, 4), (3, 1)], ids=str)
 def test_channels_last_weights_make_channels_last_results(rank, channels):

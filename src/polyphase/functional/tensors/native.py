@@ -78,7 +78,7 @@ class Native:
         if keep and isinstance(weight, Parameter):
             found.run(x.data_ptr(), kept_panels(found, weight, bias), y.data_ptr())
             return y
-        weight = weight.contiguous()
+        weight = _gathered(weight)
         bias = None if bias is None else bias.contiguous()
         address = None if bias is None else bias.data_ptr()
         found.compute(x.data_ptr(), weight.data_ptr(), address, y.data_ptr())
@@ -234,6 +234,13 @@ class _Result:
             # NumPy's strides of what has no elements are not PyTorch's
             return self.empty()
         return torch.from_numpy(array.reshape(self._shape)).to(self._dtype)
+
+
+def _gathered(weight: Tensor) -> Tensor:
+    """Weights without gaps; a large copy lies on warm pages, for channels-last ones need it."""
+    if weight.is_contiguous() or weight.nbytes < memory.SMALLEST_KEPT:
+        return weight.contiguous()
+    return _Result(tuple(weight.shape), weight.dtype).fresh(last=False).copy_(weight)
 
 
 def as_array(tensor: Tensor) -> Any:
