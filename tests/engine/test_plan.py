@@ -214,7 +214,9 @@ def test_the_plan_is_the_cheapest_that_is_not_refused(target, monkeypatch):
         found = plan.planned.__wrapped__(problem)
         ways = [m for m in kernels.FORWARD if m.refuse(problem, target) is None]
         tilings = {m.name: m.tiling(problem, target, plan.cache_bytes()) for m in ways}
-        cycles = {name: t.cycles + t.packing_cycles / 10 for name, t in tilings.items()}
+        cycles = {
+            name: t.cycles + plan.PACKING_SHARE * t.packing_cycles for name, t in tilings.items()
+        }
         cheapest = min(cycles, key=cycles.get, default="reference")
         assert found.method.name == cheapest
         assert found.target is target

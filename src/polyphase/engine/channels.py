@@ -227,16 +227,17 @@ class ChannelsTiling(Tiling):
         # where each box fetches its weights from afar, fewer boxes may be worth an idle processor
         parts = (tasks(), cpus()) if self._far else (tasks(),)
         for vectors in range(1, most + 1):
+            taps = self._taps(vectors)
             largest = (self.target.registers - 1) // vectors - 1
             for positions in range(max(1, largest // 2), largest + 1):
-                boxes = [self.box(positions, False, vectors * self.lanes, n) for n in parts]
-                for box, depth in dict.fromkeys(boxes):
-                    yield self._choice(positions, vectors, box, depth)
+                tile = positions, False, vectors * self.lanes, self.row_tiles
+                for box, depth in dict.fromkeys(self.box(*tile, n) for n in parts):
+                    yield self._choice(positions, vectors, taps, box, depth)
 
-    def _choice(self, positions: int, vectors: int, box: Corner, depth: int) -> Choice:
+    def _choice(self, positions: int, vectors: int, taps: int, box: Corner, depth: int) -> Choice:
         packing = self.packing(box)
         pattern, columns = self._pattern(positions, packing.grid)
-        taps, panels = self._taps(vectors), self.panels_per_stretch(vectors) * self.stretch_count
+        panels = self.panels_per_stretch(vectors) * self.stretch_count
         fmas = positions * vectors
         loads = vectors + (fmas if self.lanewise else positions)
         lines = positions / self.lanes

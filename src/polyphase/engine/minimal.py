@@ -36,7 +36,7 @@ COLUMN_CYCLES = 30.0
 # cycles to take a packed vector from another
 LESS_CYCLES = 1.5
 # cycles more for a line of weights that no column of the box has read before
-FAR_LINE_CYCLES = 2.0
+FAR_WEIGHT_CYCLES = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +84,11 @@ class MinimalTiling(Tiling):
     def expansion(self) -> float:
         """Three products for two taps, on each axis whose positions are taken together."""
         return prod(1.5 for count in self.together if count > 1)
+
+    @property
+    @abstractmethod
+    def row_tiles(self) -> int:
+        """About how many rows of register tiles every box goes through."""
 
     @property
     @abstractmethod

@@ -13,7 +13,7 @@ from polyphase.engine.kernels import minimal_positions as kernel
 from polyphase.engine.minimal import (
     ADD_CYCLES,
     COLUMN_CYCLES,
-    FAR_LINE_CYCLES,
+    FAR_WEIGHT_CYCLES,
     LESS_CYCLES,
     MOST_TOTALS,
     PRODUCT_CYCLES,
@@ -190,7 +190,7 @@ class MinimalPositionsTiling(MinimalTiling):
             add = (2 * pieces - 1) * work.added * rows * vectors * ADD_CYCLES
             store = self.outputs * channels * weave * vectors * TOTAL_CYCLES
             tile += work.phases * blocks * (multiply + begin + add + store)
-            far = work.products * self.in_channels * rows / 16 * FAR_LINE_CYCLES
+            far = work.products * self.in_channels * rows / 16 * FAR_WEIGHT_CYCLES
             first += work.phases * blocks * far
             packed += lines * work.forms * (reads * LOAD_CYCLES + len(self.forms) * FORM_CYCLES)
             packed += dense * work.differences * len(self.forms) * LESS_CYCLES

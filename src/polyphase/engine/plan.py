@@ -115,7 +115,4 @@ def _best(problem: Problem, target: Target) -> Plan:
 def _score(plan: Plan) -> float:
     """Estimated cycles of a call, and the share that it bears of those to pack the weights."""
     tiling = plan.tiling
-    if tiling is None:
-        return 0
-    packing = tiling.packing_cycles if isinstance(tiling, Tiling) else 0
-    return tiling.cycles + PACKING_SHARE * packing
+    return tiling.cycles + PACKING_SHARE * tiling.packing_cycles if tiling else 0

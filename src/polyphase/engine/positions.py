@@ -19,6 +19,7 @@ from polyphase.engine.tiling import (
     Packing,
     Tiling,
     odd_lines,
+    tasks,
 )
 
 # a window of more offsets than this goes through the tap table instead of being unrolled
@@ -98,12 +99,6 @@ class PositionsTiling(Tiling):
             f"{rows} rows x {columns} vectors of {self.lanes}, boxes of "
             f"{'x'.join(map(str, choice.box))} positions, {choice.depth} channels at a time"
         )
-
-    @property
-    def row_tiles(self) -> int:
-        """About how many rows of register tiles every box goes through: of four channels each."""
-        outer = self.axes[0].out_step * self.axes[1].out_step
-        return outer * (1 if self.out_last else -(-self.out_channels // 4))
 
     # the window of the last axis
 
@@ -244,7 +239,7 @@ class PositionsTiling(Tiling):
         per_step = channels * self.per_phase * sum(len(phases) for _, phases in self.slots)
         outer = list(product(self.axes[0].phases, self.axes[1].phases))
         rows = len(outer) * self._blocks(channels)
-        box, depth = self.box(width * groups, spread, per_step, row_tiles=rows)
+        box, depth = self.box(width * groups, spread, per_step, rows, tasks())
         packing = self.packing(box, spread)
         sn, _, sh, _ = packing.grid.strides
         patterns = [Pattern(1, width, 0)]

@@ -145,11 +145,6 @@ class Tiling(ABC):
     def describe(self) -> str:
         """Register tile, box and channels packed at a time, for people."""
 
-    @property
-    @abstractmethod
-    def row_tiles(self) -> int:
-        """About how many rows of register tiles every box goes through."""
-
     @abstractmethod
     def packing(self, box: Corner, spread: bool) -> Packing:
         """Cells that the input of a box takes."""
@@ -167,16 +162,16 @@ class Tiling(ABC):
         width: int,
         spread: bool,
         weights: int,
-        parts: int | None = None,
-        row_tiles: int | None = None,
+        row_tiles: int,
+        parts: int,
     ) -> tuple[Corner, int]:
         """The box to work on and the input channels that are packed at a time.
 
         ``width`` is the number of positions of a register tile, which meets ``weights`` for each
         channel and tap. A box as large as the cache allows makes the most of each weight that is
         read; if it stays small, or if the weights of a row tile would not stay in the cache from
-        one column to the next, there are fewer channels at a time. The work is for ``parts`` tasks,
-        or as many as there should be, that share ``row_tiles`` where these are known.
+        one column to the next, there are fewer channels at a time. ``parts`` tasks share the work,
+        which in each box is about ``row_tiles`` rows of register tiles.
         """
         depth = self.in_channels
         total = prod(self.whole)
@@ -189,7 +184,7 @@ class Tiling(ABC):
                 break
             depth = -(-depth // 2)
         # small enough to share the work; this must not change the depth, and with it the sums
-        share = total * self.groups * (row_tiles or self.row_tiles) // (parts or tasks())
+        share = total * self.groups * row_tiles // parts
         return self._largest(width, spread, depth, max(share, width)), depth
 
     def _largest(self, width: int, spread: bool, depth: int, most: int) -> Corner:

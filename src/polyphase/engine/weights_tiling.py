@@ -73,6 +73,11 @@ class WeightsTiling(Sizes):
         return self.choice.cycles
 
     @property
+    def packing_cycles(self) -> float:
+        """Both operands are new in every call: nothing is packed ahead."""
+        return 0.0
+
+    @property
     def kernel_name(self) -> str:
         """Name of the kernel: type, method, tile, target."""
         return self.choice.tile.shape.name(self.target)
