@@ -12,7 +12,7 @@ from math import prod
 from typing import Any, Self
 
 from polyphase.arithmetic.geometry import Geometry, conv_sizes
-from polyphase.arithmetic.values import at_least, whole
+from polyphase.arithmetic.values import at_least, each, whole
 from polyphase.errors import GeometryError
 
 OPERATORS = ("conv_transpose", "conv", "weight_grad")
@@ -112,7 +112,7 @@ class Problem:
         """Spatial size that the operator produces."""
         if self.operator == "conv":
             return conv_sizes(self.geometry.axes, self.input_size)
-        return _as_tuple(self.geometry.output_size(self.input_size))
+        return each(self.geometry.output_size(self.input_size))
 
     @property
     def weight_shape(self) -> tuple[int, ...]:
@@ -284,12 +284,8 @@ def _one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:
         raise GeometryError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
 
 
-def _as_tuple(value: Any) -> tuple[int, ...]:
-    return value if isinstance(value, tuple) else (value,)
-
-
 def _by_axis(value: Any) -> str:
-    return "x".join(map(str, _as_tuple(value)))
+    return "x".join(map(str, each(value)))
 
 
 def _int(text: str) -> int:

@@ -73,6 +73,24 @@ def plain(values: tuple[Any, ...]) -> Any:
     return values[0] if len(values) == 1 else values
 
 
+def each(value: Any) -> tuple[Any, ...]:
+    """One entry per axis of what :func:`plain` made.
+
+    >>> each(3), each((3, 5))
+    ((3,), (3, 5))
+    """
+    return value if isinstance(value, tuple) else (value,)
+
+
+def brief(values: tuple[Any, ...]) -> Any:
+    """The shortest form that PyTorch reads alike: one entry where all axes have the same.
+
+    >>> brief((3, 3)), brief((3, 5))
+    (3, (3, 5))
+    """
+    return values[0] if len(set(values)) == 1 else values
+
+
 def pad_pair(entry: object) -> tuple[int, int]:
     """The crop ``(begin, end)`` that a padding entry stands for: an int, or such a pair.
 

@@ -10,7 +10,7 @@ import click
 
 from polyphase.arithmetic.geometry import Geometry
 from polyphase.arithmetic.problem import Problem
-from polyphase.arithmetic.values import plain
+from polyphase.arithmetic.values import each, plain
 from polyphase.errors import GeometryError, PolyphaseError
 
 MAX_AXES = 3
@@ -193,10 +193,7 @@ def joined(value: Any) -> str:
     >>> joined((1, (0, 1)))
     '1x0,1'
     """
-    entries = value if isinstance(value, tuple) else (value,)
-    return "x".join(
-        ",".join(map(str, entry)) if isinstance(entry, tuple) else str(entry) for entry in entries
-    )
+    return "x".join(",".join(map(str, each(entry))) for entry in each(value))
 
 
 def short(text: str) -> str:

@@ -5,7 +5,7 @@ from typing import Any
 
 from polyphase.arithmetic.axis import Axis
 from polyphase.arithmetic.geometry import Geometry
-from polyphase.arithmetic.values import PerAxis, plain
+from polyphase.arithmetic.values import PerAxis, each, plain
 
 PARAMETERS = ("kernel_size", "stride", "padding", "output_padding", "dilation")
 
@@ -92,11 +92,11 @@ def sizes(geometry: Geometry, input_size: PerAxis) -> Sizes:
     """
     columns = (
         geometry.axes,
-        _each(geometry.output_padding),
+        each(geometry.output_padding),
         geometry.sizes(input_size),
-        _each(geometry.output_size(input_size)),
-        _each(geometry.output_sizes(input_size)),
-        _each(geometry.conv_input_sizes(input_size)),
+        each(geometry.output_size(input_size)),
+        each(geometry.output_sizes(input_size)),
+        each(geometry.conv_input_sizes(input_size)),
     )
     return Sizes(geometry, tuple(AxisSizes(*values) for values in zip(*columns, strict=True)))
 
@@ -108,10 +108,6 @@ def parameters(geometry: Geometry) -> dict[str, Any]:
     2
     """
     return {name: getattr(geometry, name) for name in PARAMETERS}
-
-
-def _each(value: Any) -> Any:
-    return value if isinstance(value, tuple) else (value,)
 
 
 def _ends(values: range) -> list[int] | None:

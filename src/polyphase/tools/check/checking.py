@@ -6,6 +6,7 @@ from math import prod
 from typing import Any
 
 from polyphase.arithmetic.cost import cost
+from polyphase.arithmetic.values import each
 from polyphase.tools.check.evenness import Evenness, evenness
 from polyphase.tools.check.finding import SEVERITIES, Finding, by_severity
 from polyphase.tools.check.layer_faults import layer_faults
@@ -41,7 +42,7 @@ class LayerReport:
             "problem": str(problem),
             "input_shape": list(problem.input_shape),
             "output_shape": list(problem.output_shape),
-            "reachable": [[sizes[0], sizes[-1]] for sizes in _each(_reachable(self.layer))],
+            "reachable": [[sizes[0], sizes[-1]] for sizes in each(_reachable(self.layer))],
             "multiply_adds": self.multiply_adds,
             "bytes": self.bytes,
             "share": self.share,
@@ -279,7 +280,3 @@ def _next(walk: Walk) -> str:
 
 def _reachable(layer: Layer) -> Any:
     return layer.problem.geometry.output_sizes(layer.problem.input_size)
-
-
-def _each(value: Any) -> tuple[Any, ...]:
-    return value if isinstance(value, tuple) else (value,)

@@ -10,9 +10,9 @@ import numpy as np
 from polyphase.arithmetic.cost import cost
 from polyphase.arithmetic.geometry import Geometry
 from polyphase.arithmetic.phases import tap_windows
+from polyphase.arithmetic.values import each
 from polyphase.errors import PolyphaseError
 from polyphase.tools.check.finding import Finding, by, several
-from polyphase.tools.check.mends import each
 from polyphase.tools.check.overlap_faults import (
     LISTED,
     bias_only,

@@ -6,6 +6,7 @@ from math import gcd
 
 from polyphase.arithmetic.axis import Axis, extent
 from polyphase.arithmetic.geometry import Geometry
+from polyphase.arithmetic.values import brief, each
 
 # kernels that are tried: this many multiples of the stride
 MULTIPLES = 3
@@ -47,16 +48,15 @@ class Mend:
         'kernel_size=6, padding=((0, 1),)'
         """
         words = []
-        kernels = [axis.kernel_size for axis in self.axes]
-        if kernels != [axis.kernel_size for axis in self.before.axes]:
-            words.append(f"kernel_size={_plain(kernels)}")
+        kernels = tuple(axis.kernel_size for axis in self.axes)
+        if kernels != tuple(axis.kernel_size for axis in self.before.axes):
+            words.append(f"kernel_size={brief(kernels)}")
         pads = [(axis.begin, axis.end) for axis in self.axes]
         even = all(begin == end >= 0 for begin, end in pads)
-        words.append(f"padding={_plain([begin for begin, _ in pads]) if even else tuple(pads)}")
-        extra = [axis.output_padding for axis in self.axes]
-        old = self.before.output_padding
-        if any(extra) or any(old if isinstance(old, tuple) else (old,)):
-            words.append(f"output_padding={_plain(extra)}")
+        words.append(f"padding={brief(tuple(begin for begin, _ in pads)) if even else tuple(pads)}")
+        extra = tuple(axis.output_padding for axis in self.axes)
+        if any(extra) or any(each(self.before.output_padding)):
+            words.append(f"output_padding={brief(extra)}")
         return ", ".join(words)
 
     @property
@@ -170,12 +170,3 @@ def _serving(axis: Axis, asked: list[tuple[int, int]]) -> AxisMend | None:
         if total >= 0:
             return AxisMend(kernel, total // 2, total - total // 2, 0)
     return None
-
-
-def _plain(values: list[int]) -> int | tuple[int, ...]:
-    return values[0] if len(set(values)) == 1 else tuple(values)
-
-
-def each(value: object) -> tuple[int, ...]:
-    """A parameter as one number per axis."""
-    return value if isinstance(value, tuple) else (value,)

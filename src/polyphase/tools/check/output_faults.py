@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Sequence
 from itertools import takewhile
 
+from polyphase.arithmetic.values import each
 from polyphase.tools.check.finding import Finding, by
-from polyphase.tools.check.mends import each
 from polyphase.tools.check.neighbours import Neighbours
 from polyphase.tools.check.rules import excesses, rule, spatial, strides
 from polyphase.tools.check.walk import Shape, Walk

@@ -6,9 +6,10 @@ from math import prod
 from polyphase.arithmetic.axis import Axis
 from polyphase.arithmetic.geometry import Geometry
 from polyphase.arithmetic.problem import Problem
+from polyphase.arithmetic.values import each
 from polyphase.tools.check.evenness import Evenness, evenness, tap_counts
 from polyphase.tools.check.finding import Finding, by, several
-from polyphase.tools.check.mends import Mend, each, widened
+from polyphase.tools.check.mends import Mend, widened
 from polyphase.tools.check.walk import Array, Layer, Walk, named
 
 # below this, what the weights add up to hides the uneven overlap

@@ -4,9 +4,10 @@ from collections.abc import Iterator, Sequence
 
 from polyphase.arithmetic.geometry import Geometry
 from polyphase.arithmetic.problem import Problem
+from polyphase.arithmetic.values import brief, each
 from polyphase.errors import OutputSizeError, PolyphaseError
 from polyphase.tools.check.finding import Finding, by
-from polyphase.tools.check.mends import AxisMend, Mend, each, serving, widened
+from polyphase.tools.check.mends import AxisMend, Mend, serving, widened
 from polyphase.tools.check.neighbours import Neighbours
 from polyphase.tools.check.output_faults import parity, some, stops
 from polyphase.tools.check.overlap_faults import is_uneven
@@ -37,8 +38,8 @@ def _advice(walk: Walk, others: Neighbours) -> str:
     here = by(others.fitting)
     if others.fitting == spatial(walk):
         fine = [by(spatial(other)) for other in others.ran if works(other)]
-        some = f"keep to input sizes that fit, such as {' and '.join([here, *fine[:1]])}"
-        return f"pad the input to {common}" if common else some
+        kept = f"keep to input sizes that fit, such as {' and '.join([here, *fine[:1]])}"
+        return f"pad the input to {common}" if common else kept
     return f"pad the input to {here}" + (f", {common}" if common else "")
 
 
@@ -223,7 +224,7 @@ def _exact(problem: Problem) -> str:
     told = f"polyphase.Geometry.same({geometry.kernel_size}, {geometry.stride})"
     try:
         exact = geometry.for_output_size(problem.input_size, target)
-        told = f"output_padding={_plain(exact.output_padding)} gives exactly the multiple"
+        told = f"output_padding={brief(each(exact.output_padding))} gives exactly the multiple"
     except PolyphaseError:
         exact = Geometry.same(geometry.kernel_size, geometry.stride, dilation=geometry.dilation)
         told = f"padding={exact.padding!r} gives exactly the multiple ({told})"
@@ -351,7 +352,3 @@ def _cropped(walk: Walk, others: Sequence[Walk], place: int) -> Iterator[Finding
         else f"Nothing where inputs of several sizes follow, which lose different parts; for this "
         f"size alone, {mend.typed}{mend.where} never computes it.",
     )
-
-
-def _plain(value: object) -> object:
-    return value[0] if isinstance(value, tuple) and len(set(value)) == 1 else value
