@@ -22,8 +22,9 @@ from polyphase.functional.arguments import read
 from polyphase.functional.tensors import derivatives, elsewhere
 from polyphase.functional.tensors.batching import batched_conv, batched_weight_grad
 from polyphase.functional.tensors.derivatives import recorder, registered, registered_weights
-from polyphase.functional.tensors.native import strides, strides_are_last
+from polyphase.functional.tensors.native import strides_are_last
 from polyphase.functional.tensors.prepared import prepared, prepared_weights
+from polyphase.functional.tensors.results import strides
 from polyphase.functional.tensors.spatial import Spatial
 
 Kernel = Callable[..., Tensor]

@@ -16,8 +16,9 @@ from torch.nn import Parameter
 from polyphase.engine.checksum import checksum
 from polyphase.engine.run import Operation, Panels
 
-# what tells a tensor from what it was or will be: shape, strides, dtype, and digest of the values
-_State = tuple[torch.Size, tuple[int, ...], torch.dtype, bytes]
+# what tells weights from what they were or will be: digest of the values in their order in memory,
+# and that order, as shape and strides, where it is not the usual one
+_State = tuple[bytes, tuple[torch.Size, tuple[int, ...]] | None]
 
 
 # inputs of different sizes may ask for panels of different kinds; so many stay with a parameter
@@ -53,15 +54,20 @@ def kept_panels(operation: Operation, weight: Parameter, bias: Tensor | None) ->
 
 def _state(tensor: Tensor) -> _State:
     """The state of a tensor without gaps."""
-    digest = checksum(tensor.data_ptr(), tensor.nbytes)
-    return tensor.shape, tensor.stride(), tensor.dtype, digest
+    return checksum(tensor.data_ptr(), tensor.nbytes), _order(tensor)
+
+
+def _order(tensor: Tensor) -> tuple[torch.Size, tuple[int, ...]] | None:
+    return None if tensor.is_contiguous() else (tensor.shape, tensor.stride())
 
 
 def _holds(state: _State | None, tensor: Tensor) -> bool:
-    """Whether a tensor is still in a state."""
-    # strides first: an expanded tensor is read no further than its memory goes
-    kind = tensor.shape, tensor.stride(), tensor.dtype
-    return state is not None and state[:-1] == kind and state == _state(tensor)
+    """Whether a tensor is still in a state; the recipe of the panels knows shape and dtype."""
+    if state is None:
+        return False
+    digest, order = state
+    # the order first: an expanded tensor is read no further than its memory goes
+    return order == _order(tensor) and digest == checksum(tensor.data_ptr(), tensor.nbytes)
 
 
 def _pack(operation: Operation, weight: Parameter, bias: Tensor | None) -> Panels:

@@ -10,7 +10,6 @@ from functools import partial
 from math import prod
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import Parameter
@@ -21,6 +20,7 @@ from polyphase.engine.run import Operation, operation
 from polyphase.engine.sums import BiasOperation
 from polyphase.engine.weights import WeightOperation, weight_operation
 from polyphase.functional.tensors.kept import kept_panels
+from polyphase.functional.tensors.results import Results, strides
 
 Sizes = tuple[int, ...]
 
@@ -33,26 +33,26 @@ class Native:
 
     def __init__(self, problem: Problem, dtype: torch.dtype, batched: bool) -> None:
         self._problem = problem
-        self._result = _Result(problem.output_shape[not batched :], dtype)
+        self._result = Results(problem.output_shape[not batched :], dtype)
         x_shape = problem.input_shape[not batched :]
         self._layouts = Layouts(problem.rank, x_shape, problem.weight_shape)
         # None where the reference computes
         self._operations: dict[bool, Operation | None] = {}
+        self._told_apart = self._layouts.told_apart
         small = self._result.bytes < memory.SMALLEST_KEPT
-        self._quick = self._operation(False) if small and self._layouts.told_apart else None
-        self._empty = self._result.empty
+        self._fresh = self._result.empty if small else partial(self._result.fresh, False)
 
     def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """The result; weights are packed for this call alone."""
-        found = self._quick
-        if found is None or not (x.is_contiguous() and weight.is_contiguous()):
+        found = self._quick(x, weight)
+        if found is None:
             return self._general(x, weight, bias, keep=False)
         if bias is None:
-            y = self._empty()
+            y = self._fresh()
             found.compute(x.data_ptr(), weight.data_ptr(), None, y.data_ptr())
             return y
         bias = bias.contiguous()
-        y = self._empty()
+        y = self._fresh()
         found.compute(x.data_ptr(), weight.data_ptr(), bias.data_ptr(), y.data_ptr())
         return y
 
@@ -60,12 +60,18 @@ class Native:
         """The result; the panels of a ``torch.nn.Parameter`` are kept for the next call."""
         if type(weight) is not Parameter:
             return self(x, weight, bias)
-        found = self._quick
-        if found is None or not (x.is_contiguous() and weight.is_contiguous()):
+        found = self._quick(x, weight)
+        if found is None:
             return self._general(x, weight, bias, keep=True)
-        y = self._empty()
+        y = self._fresh()
         found.run(x.data_ptr(), kept_panels(found, weight, bias), y.data_ptr())
         return y
+
+    def _quick(self, x: Tensor, weight: Tensor) -> Operation | None:
+        """What computes tensors that are channels-first beyond doubt."""
+        if not (self._told_apart and x.is_contiguous() and weight.is_contiguous()):
+            return None
+        return self._operations[False] if False in self._operations else self._operation(False)
 
     def _general(self, x: Tensor, weight: Tensor, bias: Tensor | None, keep: bool) -> Tensor:
         """The result in any layout, of any size."""
@@ -103,7 +109,7 @@ class NativeWeights:
 
     def __init__(self, problem: Problem, dtype: torch.dtype, batched: bool) -> None:
         self._problem = problem
-        self._result = _Result(problem.weight_shape, dtype)
+        self._result = Results(problem.weight_shape, dtype)
         self._operations: dict[bool, WeightOperation | None] = {}
         self._wide_input = prod(problem.input_shape) > prod(problem.output_shape)
         wide = problem.input_shape if self._wide_input else problem.output_shape
@@ -208,39 +214,11 @@ class _Format:
         return strides_are_last(tensor.shape, tensor.stride())
 
 
-class _Result:
-    """Memory for results of one shape and dtype."""
-
-    def __init__(self, shape: tuple[int, ...], dtype: torch.dtype) -> None:
-        self._shape = shape
-        self._dtype = dtype
-        self.bytes = prod(shape) * dtype.itemsize
-        self.empty = partial(torch.empty, *shape, dtype=dtype, device="cpu")
-        self._strides = {last: strides(shape, last) for last in (False, True)}
-
-    def fresh(self, last: bool) -> Tensor:
-        """Uninitialised memory; large results lie on pages that are warm from earlier ones."""
-        stride = self._strides[last]
-        if self.bytes < memory.SMALLEST_KEPT:
-            return torch.empty_strided(self._shape, stride, dtype=self._dtype, device="cpu")
-        pages = torch.from_numpy(memory.outputs.array((self.bytes,), np.uint8))
-        # PyTorch restricts what may be done to views in place, so this is none
-        y = torch.empty(0, dtype=self._dtype, device="cpu")
-        return y.set_(pages.untyped_storage(), 0, self._shape, stride)
-
-    def of(self, array: Any) -> Tensor:
-        """What the reference computed, as a tensor."""
-        if array.size == 0:
-            # NumPy's strides of what has no elements are not PyTorch's
-            return self.empty()
-        return torch.from_numpy(array.reshape(self._shape)).to(self._dtype)
-
-
 def _gathered(weight: Tensor) -> Tensor:
     """Weights without gaps; a large copy lies on warm pages, for channels-last ones need it."""
     if weight.is_contiguous() or weight.nbytes < memory.SMALLEST_KEPT:
         return weight.contiguous()
-    return _Result(tuple(weight.shape), weight.dtype).fresh(last=False).copy_(weight)
+    return Results(tuple(weight.shape), weight.dtype).fresh(last=False).copy_(weight)
 
 
 def as_array(tensor: Tensor) -> Any:
@@ -274,21 +252,3 @@ def strides_are_last(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:
             return False
         least = strides[axis] * shape[axis]
     return True
-
-
-def strides(shape: Any, last: bool) -> tuple[Any, ...]:
-    """Strides of memory without gaps, channels behind the other axes or before them.
-
-    Sizes may be symbols.
-
-    >>> strides((2, 3, 4, 5), last=True)
-    (60, 1, 15, 3)
-    """
-    axes = range(len(shape))
-    order = [0, *axes[2:], 1] if last else axes
-    found, step = {}, 1
-    for axis in reversed(order):
-        found[axis] = step
-        # as PyTorch counts where there are no elements
-        step *= max(shape[axis], 1) if isinstance(shape[axis], int) else shape[axis]
-    return tuple(found[axis] for axis in axes)
