@@ -20,7 +20,7 @@ from polyphase.engine.channels_tables import ChannelsTables
 from polyphase.engine.kernels import channels, positions
 from polyphase.engine.kernels import minimal_channels as minimal_channels_kernel
 from polyphase.engine.kernels import minimal_positions as minimal_positions_kernel
-from polyphase.engine.minimal import paired
+from polyphase.engine.minimal import axes_of, paired
 from polyphase.engine.minimal_channels_tables import MinimalChannelsTables
 from polyphase.engine.minimal_positions import LONGEST_WINDOW
 from polyphase.engine.minimal_positions_tables import MinimalPositionsTables
@@ -121,7 +121,7 @@ def _refuse_minimal(problem: Problem, target: Target) -> str | None:
     reason = _refuse_taps(problem, target)
     if reason:
         return reason
-    axes = stencils(problem)
+    axes = axes_of(problem)
     if not any(paired(axis) for axis in axes):
         return "no two outputs next to each other in a phase share an input"
     longest = max(axis.in_step for axis in axes)
@@ -142,7 +142,7 @@ def _refuse_minimal_positions(problem: Problem, target: Target) -> str | None:
         problem.channels_last, problem.out_channels, problem.output_size
     ):
         return "its vectors run along positions, and channels lie closer"
-    width = stencils(problem)[2]
+    width = axes_of(problem)[2]
     weave = 2 * width.out_step
     if weave > target.registers:
         return f"weaving {weave} rows together takes more than {target.registers} vector registers"

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from polyphase.arithmetic.problem import Problem
 from polyphase.engine.filtering import Form, Group, groups
-from polyphase.engine.stencil import Stencil, stencils
+from polyphase.engine.stencil import Stencil, dealt, stencils
 from polyphase.engine.target import Target
 from polyphase.engine.tiling import Corner, Tiling, tasks
 
@@ -57,6 +57,7 @@ class MinimalTiling(Tiling):
         self, problem: Problem, target: Target, cache_bytes: int, together: Together
     ) -> None:
         super().__init__(problem, target, cache_bytes)
+        self.axes = axes_of(problem)
         self.together = together
         self.parts = tuple(
             groups(axis.phases, count, axis.in_step)
@@ -164,6 +165,12 @@ def forms_of(section: Section) -> list[tuple[Form, ...]]:
     return list(product(*(group.forms for group in section)))
 
 
+def axes_of(problem: Problem) -> tuple[Stencil, Stencil, Stencil]:
+    """The axes (depth, height, width) with as many neighbours that share inputs as there are."""
+    depth, height, width = map(dealt, stencils(problem))
+    return depth, height, width
+
+
 def paired(axis: Stencil) -> bool:
     """Whether two positions of an axis can share products."""
     return axis.positions > 1 and any(
@@ -178,7 +185,7 @@ def quickest(
     cache_bytes: int,
 ) -> Kind:
     """The quickest tiling over all ways to take positions together."""
-    ways = [(1, 2) if paired(axis) else (1,) for axis in stencils(problem)]
+    ways = [(1, 2) if paired(axis) else (1,) for axis in axes_of(problem)]
     found = [
         kind(problem, target, cache_bytes, (d, h, w))
         for d, h, w in product(*ways)

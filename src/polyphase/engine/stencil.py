@@ -45,6 +45,35 @@ class Stencil:
         return self.offsets[-1] - self.offsets[0]
 
 
+def dealt(axis: Stencil) -> Stencil:
+    """The same axis with its positions dealt to more phases, where taps lie apart.
+
+    Of an undilated axis neighbouring positions read neighbouring taps' inputs. With taps ``d``
+    positions apart, that holds of positions ``d`` apart, which are neighbours within one of ``d``
+    phases; these make no other output than before.
+
+    >>> from polyphase.arithmetic.problem import Problem
+    >>> [phase.offsets for phase in dealt(stencils(Problem.parse("c1:1 i9 k3 d2"))[2]).phases]
+    [range(0, -6, -2), range(1, -5, -2)]
+    """
+    apart = {abs(phase.offsets.step) for phase in axis.phases if len(phase.offsets) > 1}
+    hands, rest = divmod(min(apart, default=0), axis.in_step)
+    out_step = axis.out_step * hands
+    if hands < 2 or rest or axis.output_size < 2 * out_step:
+        return axis
+    in_step = axis.in_step * hands
+    phases = []
+    for hand in range(hands):
+        for phase in axis.phases:
+            moved = phase.offsets
+            moved = range(
+                moved.start + hand * axis.in_step, moved.stop + hand * axis.in_step, moved.step
+            )
+            one = Phase(phase.start + hand * axis.out_step, out_step, phase.taps, moved)
+            phases.append(_met(one, in_step, axis.input_size, axis.output_size))
+    return Stencil(in_step, out_step, tuple(phases), axis.input_size, axis.output_size)
+
+
 @lru_cache(maxsize=16)
 def stencils(problem: Problem) -> tuple[Stencil, Stencil, Stencil]:
     """The three axes (depth, height, width) of a problem; missing leading axes have size 1."""
