@@ -243,11 +243,13 @@ class Emitter:
         )
         self.builder.call(function, [value, where, ir.Constant(I32, _bytes(kind)), mask])
 
-    def prefetch(self, pointer: ir.Value, offset: ir.Value | int, kind: ir.Type) -> None:
+    def prefetch(
+        self, pointer: ir.Value, offset: ir.Value | int, kind: ir.Type, *, write: bool = False
+    ) -> None:
         """Nothing, but ``pointer[offset]`` may be in cache soon. Any address will do."""
         kinds = [POINTER, I32, I32, I32]
         function = self._intrinsic("llvm.prefetch.p0", VOID, kinds)
-        how = [ir.Constant(I32, value) for value in (0, 2, 1)]
+        how = [ir.Constant(I32, value) for value in (int(write), 2, 1)]
         self.builder.call(function, [self.at(pointer, offset, kind), *how])
 
     # vectors

@@ -176,6 +176,18 @@ class Channels(Driver):
                     after = e.builder.select(self.having[v], after, before)
                 sums[i * count + v] = after
 
+    def fetch_output(self, row: Record, column: Record, y: ir.Value) -> None:
+        """Every position's elements, where they lie side by side."""
+        e, c, shape = self.e, self.context, self.shape
+        if shape.scattered:
+            return
+        with e.loop(0, shape.positions) as places:
+            place = e.record(c["places"], e.add(column["places"], places.index), PLACE)
+            for v in range(shape.vectors):
+                e.prefetch(
+                    e.at(y, place["y"], self.storage), v * self.lanes, self.storage, write=True
+                )
+
     def store(
         self, row: Record, column: Record, sums: list[ir.Value], y: ir.Value, spill: ir.Value
     ) -> None:

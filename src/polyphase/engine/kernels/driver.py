@@ -173,6 +173,10 @@ class Driver(Frame):
         """Where the next input channel lies in the tile."""
 
     @abstractmethod
+    def fetch_output(self, row: Record, column: Record, y: ir.Value) -> None:
+        """Bring the lines of the output that a register tile will be stored in into cache."""
+
+    @abstractmethod
     def store(
         self, row: Record, column: Record, sums: list[ir.Value], y: ir.Value, spill: ir.Value
     ) -> None:
@@ -206,6 +210,8 @@ class Driver(Frame):
                 # once is enough: later columns fetch what they read anyway
                 once = e.builder.icmp_signed("==", columns.index, span["start"])
                 ahead = e.builder.select(once, following, e.const(0))
+                with e.when(last):
+                    self.fetch_output(row, column, y_row)
                 sums = self._multiply(row, column, weights, ahead, tile, count, sums)
                 with e.builder.if_else(last) as (done, more):
                     with done:

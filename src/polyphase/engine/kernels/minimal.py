@@ -6,13 +6,14 @@ are done, the totals are stored.
 """
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from llvmlite import ir
 
-from polyphase.engine.emit import Record
+from polyphase.engine.emit import I64, Record
 from polyphase.engine.kernels.driver import CLASS, Frame
 
 # where a packed row is no plane that is taken from another one
@@ -27,14 +28,28 @@ class Minimal(Frame):
     """Rows and columns of register tiles, and how totals are found."""
 
     def __init__(
-        self, dtype: str, lanes: int, outputs: int, panel_head: int, step_weights: int
+        self,
+        dtype: str,
+        lanes: int,
+        outputs: int,
+        panel_head: int,
+        step_weights: int,
+        *,
+        lines: int,
+        steps: int,
     ) -> None:
         """``panel_head`` biases a panel, ``step_weights`` for a channel and combined product.
 
-        ``outputs`` combinations of positions of the tabled axes are in a cell.
+        ``outputs`` combinations of positions of the tabled axes are in a cell. The outputs of a
+        register tile are ``lines`` in memory; it takes ``steps`` products for each line of the
+        table of taps.
         """
         super().__init__(dtype, lanes)
         self.outputs = outputs
+        self.lines = lines
+        self.steps = steps
+        # lines of outputs that were fetched
+        self.fetched = self.e.slot(I64)
         self.panel_head = panel_head
         self.step_weights = step_weights
 
@@ -48,9 +63,22 @@ class Minimal(Frame):
 
     @abstractmethod
     def multiply(
-        self, row: Record, weights: ir.Value, source: ir.Value, count: ir.Value, totals: ir.Value
+        self,
+        row: Record,
+        weights: ir.Value,
+        source: ir.Value,
+        count: ir.Value,
+        totals: ir.Value,
+        fetch: Callable[[], None],
     ) -> None:
-        """Add all products of one block of input channels to the totals, in a fixed order."""
+        """Add all products of one block of input channels to the totals, in a fixed order.
+
+        Each product begins with ``fetch``.
+        """
+
+    @abstractmethod
+    def fetch_line(self, places: Any, y: ir.Value, line: ir.Value) -> None:
+        """Bring a line of the output that the totals will be stored in into cache."""
 
     @abstractmethod
     def store(self, row: Record, places: Any, totals: ir.Value, y: ir.Value) -> None:
@@ -78,11 +106,25 @@ class Minimal(Frame):
                 here = columns.values[0]
                 with e.when(fresh):
                     self.open(panel, here)
-                self.multiply(row, weights, e.at(tile, begin, self.kind), count, here)
+                # where nothing is stored, nothing is left to be fetched
+                b.store(b.select(last, e.const(0), e.const(self.lines)), self.fetched)
+                fetch = partial(self._fetch_output, places, y_row, taps)
+                self.multiply(row, weights, e.at(tile, begin, self.kind), count, here, fetch)
                 with e.when(last):
                     self.store(row, places, here, y_row)
                 columns.carry([e.at(here, c["rest_step"], self.kind)])
             rows.carry(columns.results)
+
+    def _fetch_output(self, places: Any, y: ir.Value, taps: ir.Value) -> None:
+        """Fetch some lines of the output: all at once, they would hold up what is read."""
+        e, b = self.e, self.e.builder
+        start = b.load(self.fetched, typ=I64)
+        some = e.add(b.udiv(e.const(self.lines), e.mul(taps, self.steps)), 1)
+        stop = e.add(start, some)
+        stop = b.select(b.icmp_signed("<", stop, e.const(self.lines)), stop, e.const(self.lines))
+        with e.loop(start, stop) as lines:
+            self.fetch_line(places, y, lines.index)
+        b.store(stop, self.fetched)
 
     @contextmanager
     def served(self, outputs: ir.Value, totals: ir.Value, each: int) -> Iterator[ir.Value]:

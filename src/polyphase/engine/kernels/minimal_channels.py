@@ -6,6 +6,7 @@ product is then a matrix product over the input channels, held in registers; whe
 added to the totals of the register tile, which lie in the first-level cache.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from llvmlite import ir
@@ -64,7 +65,15 @@ class MinimalChannels(Minimal):
 
     def __init__(self, shape: Shape, lanes: int) -> None:
         self.width = shape.vectors * lanes
-        super().__init__(shape.dtype, lanes, shape.outputs, self.width, self.width)
+        super().__init__(
+            shape.dtype,
+            lanes,
+            shape.outputs,
+            self.width,
+            self.width,
+            lines=shape.outputs * shape.positions,
+            steps=1,
+        )
         self.shape = shape
 
     def pack(self, task: Record, tile: ir.Value, start: ir.Value, count: ir.Value) -> None:
@@ -113,7 +122,13 @@ class MinimalChannels(Minimal):
                 e.store_vector(value, line, v * self.lanes)
 
     def multiply(
-        self, row: Record, weights: ir.Value, source: ir.Value, count: ir.Value, totals: ir.Value
+        self,
+        row: Record,
+        weights: ir.Value,
+        source: ir.Value,
+        count: ir.Value,
+        totals: ir.Value,
+        fetch: Callable[[], None],
     ) -> None:
         """Add all products of one block of input channels to the totals, in a fixed order."""
         e, b, c, shape = self.e, self.e.builder, self.context, self.shape
@@ -121,6 +136,7 @@ class MinimalChannels(Minimal):
         with e.loop(row["tap_start"], row["tap_stop"], carried=[weights]) as taps:
             tap = self.e.record(c["taps"], taps.index, TAP)
             base = e.at(source, tap["tile"], self.kind)
+            fetch()
             with e.loop(0, count, LONGEST_CHAIN, carried=[*taps.values, base]) as pieces:
                 left, most = b.sub(count, pieces.index), e.const(LONGEST_CHAIN)
                 length = b.select(b.icmp_signed("<", left, most), left, most)
@@ -151,6 +167,13 @@ class MinimalChannels(Minimal):
             for i, value in enumerate(sums):
                 before = e.load_vector(here, i * self.lanes, self.kind)
                 e.store_vector(e.builder.fadd(before, value), here, i * self.lanes)
+
+    def fetch_line(self, first: ir.Value, y: ir.Value, line: ir.Value) -> None:
+        """The channels of a place."""
+        e = self.e
+        place = e.record(self.context["places"], e.add(first, line), PLACE)
+        for at in range(0, self.width, self.lanes):
+            e.prefetch(y, e.add(place["y"], at), self.storage, write=True)
 
     def store(self, row: Record, first: ir.Value, totals: ir.Value, y: ir.Value) -> None:
         """Write the channels of each place that is an output."""

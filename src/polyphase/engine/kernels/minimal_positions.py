@@ -11,6 +11,7 @@ Products differ in where they read and where they go, which a table says, not in
 there is one loop for all of the last axis that serve equally many phases.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from llvmlite import ir
@@ -102,7 +103,15 @@ class MinimalPositions(Minimal):
 
     def __init__(self, shape: Shape, lanes: int) -> None:
         self.column_size = len(COLUMN) + len(STORED) * shape.outputs
-        super().__init__(shape.dtype, lanes, shape.outputs, shape.channels, shape.step_weights)
+        super().__init__(
+            shape.dtype,
+            lanes,
+            shape.outputs,
+            shape.channels,
+            shape.step_weights,
+            lines=shape.outputs * shape.channels,
+            steps=sum(number for _, number in shape.steps),
+        )
         self.shape = shape
         # what serves two positions
         self.kept = self.e.slot(ir.VectorType(self.kind, lanes), shape.most_sums)
@@ -185,7 +194,13 @@ class MinimalPositions(Minimal):
                     e.store_vector(bias, line, v * self.lanes)
 
     def multiply(
-        self, row: Record, weights: ir.Value, source: ir.Value, count: ir.Value, totals: ir.Value
+        self,
+        row: Record,
+        weights: ir.Value,
+        source: ir.Value,
+        count: ir.Value,
+        totals: ir.Value,
+        fetch: Callable[[], None],
     ) -> None:
         """Add all products of one block of input channels to the totals, in a fixed order."""
         e, c, b, shape = self.e, self.context, self.e.builder, self.shape
@@ -199,6 +214,7 @@ class MinimalPositions(Minimal):
                 first = 0
                 for served, number in shape.steps:
                     with e.loop(first, first + number) as steps:
+                        fetch()
                         step = self.e.record(c["steps"], steps.index, STEP)
                         skipped = e.mul(pieces.index, shape.channels * served)
                         skipped = e.add(e.mul(count, step["weights"]), skipped)
@@ -267,6 +283,15 @@ class MinimalPositions(Minimal):
         return self.e.splat(self.e.builder.sitofp(step["sign"], self.kind))
 
     # storing
+
+    def fetch_line(self, stored: ir.Value, y: ir.Value, line: ir.Value) -> None:
+        """The outputs of a channel, as if they lay in one row."""
+        e, b, shape = self.e, self.e.builder, self.shape
+        part = e.record(stored, b.udiv(line, e.const(shape.channels)), STORED)
+        channel = b.urem(line, e.const(shape.channels))
+        place = e.add(part["y"], e.mul(channel, self.context["y_channel"]))
+        for at in range(0, shape.weave * shape.vectors * self.lanes, self.lanes):
+            e.prefetch(y, e.add(place, at), self.storage, write=True)
 
     def store(self, row: Record, stored: ir.Value, totals: ir.Value, y: ir.Value) -> None:
         """Weave phases and positions of the last axis together and write what is valid."""

@@ -208,6 +208,17 @@ class Positions(Driver):
 
     # storing
 
+    def fetch_output(self, row: Record, column: Record, y: ir.Value) -> None:
+        """Every channel's outputs, as if they lay in one row."""
+        e, c, shape = self.e, self.context, self.shape
+        y = e.at(y, column["y"], self.storage)
+        with e.loop(0, row["valid"]) as channels:
+            line = e.at(y, e.mul(c["y_channel"], channels.index), self.storage)
+            for group in range(shape.groups):
+                start = e.at(line, e.mul(c["y_group"], group), self.storage) if group else line
+                for part in range(shape.vectors * shape.interleave):
+                    e.prefetch(start, part * self.lanes, self.storage, write=True)
+
     def store(
         self, row: Record, column: Record, sums: list[ir.Value], y: ir.Value, spill: ir.Value
     ) -> None:
