@@ -14,7 +14,7 @@ RESULTS = ROOT / "bench" / "results"
 COLUMNS = {
     "torch": TORCH,
     "torch's better layout": "torch's better layout",
-    "best engine known": "best engine",
+    "best engine": "best engine",
     "share of the roofline": "roofline, >= 0.5 GFLOP",
 }
 BEGIN, END = "<!-- written by make bench -->", "<!-- end of what make bench writes -->"

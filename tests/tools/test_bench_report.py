@@ -72,7 +72,8 @@ def test_ratios_follow_from_the_medians():
         (row(known=Known(TORCH_LAST, 3.0)), TORCH_LAST, 2.0),
         (with_peer(0.001), "another", 0.5),
         (with_peer(0.01), TORCH_LAST, 2.0),
-        (replace(with_peer(0.01), known=Known("other", 6.0)), TORCH_LAST, 2.0),
+        (replace(with_peer(0.01), known=Known("other", 6.0)), "other", 0.5),
+        (replace(with_peer(0.01), known=Known("another", 6.0)), TORCH_LAST, 2.0),
     ],
 )
 def test_the_best_engine_is_one_measured_or_known(found, best, against):

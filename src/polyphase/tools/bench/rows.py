@@ -96,9 +96,9 @@ class Row:
 
     @property
     def rivals(self) -> dict[str, float]:
-        """Seconds of the engines measured and, where these are torch alone, of the best known."""
+        """Seconds of the engines measured, and of the best known if it is none of them."""
         found = {name: times.median for name, times in self.times.items() if name != OURS}
-        if self.known and not self.peers and TORCH in found:
+        if self.known and TORCH in found:
             found.setdefault(self.known.engine, found[TORCH] / self.known.ratio)
         return found
 

@@ -105,7 +105,7 @@ def known() -> dict[Problem, Known]:
     """By layer of the suite: the best engine known.
 
     >>> known()[Problem.parse("c256:128 i112x112 k2x2 s2x2 @unet-3")]
-    Known(engine='torch channels-last, memory kept', ratio=5.01)
+    Known(engine='torch, memory kept', ratio=5.01)
     """
     problems = {problem.name: problem for problem in read(SUITE)}
     lines = [

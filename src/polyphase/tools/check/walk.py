@@ -10,8 +10,6 @@ from polyphase.arithmetic.problem import Problem
 
 Shape = tuple[int, ...]
 Array = NDArray[Any]
-# steps that leave every position where it is
-POINTWISE = ("pointwise", "norm")
 
 
 @dataclass(frozen=True, slots=True)
