@@ -74,7 +74,11 @@ class ChannelsTiling(Tiling):
         )
         if self.lanewise:
             self.groups, self.out_channels = 1, problem.out_channels
-        self.choice: Choice = min(self._choices(), key=lambda choice: choice.cycles)
+
+    @cached_property
+    def choice(self) -> Choice:
+        """The quickest."""
+        return min(self._choices(), key=lambda choice: choice.cycles)
 
     @cached_property
     def scattered(self) -> bool:

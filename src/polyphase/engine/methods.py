@@ -48,7 +48,10 @@ MOST_MINIMAL_TAPS = 256
 
 @dataclass(frozen=True)
 class Method:
-    """One way to compute some operators. Those without a kernel are plain NumPy."""
+    """One way to compute some operators. Those without a kernel are plain NumPy.
+
+    ``filters`` says that it makes fewer products than the definition has.
+    """
 
     name: str
     operators: tuple[str, ...]
@@ -56,6 +59,7 @@ class Method:
     tiling: Callable[[Problem, Target, int], Tiling | WeightsTiling] | None = None
     tables: Callable[[Any], Any] | None = None
     kernel: ModuleType | None = None
+    filters: bool = False
 
 
 @lru_cache(maxsize=16)
@@ -184,6 +188,7 @@ METHODS = (
         minimal_positions.tiling,
         MinimalPositionsTables,
         minimal_positions_kernel,
+        filters=True,
     ),
     Method(
         "minimal_channels",
@@ -192,6 +197,7 @@ METHODS = (
         minimal_channels.tiling,
         MinimalChannelsTables,
         minimal_channels_kernel,
+        filters=True,
     ),
     Method("weights", ("weight_grad",), _refuse_weights, WeightsTiling),
     Method("reference", OPERATORS, lambda problem, target: None),

@@ -19,7 +19,6 @@ from polyphase.engine.minimal import (
     TOTAL_CYCLES,
     MinimalTiling,
     Section,
-    Together,
     quickest,
 )
 from polyphase.engine.target import Target
@@ -49,11 +48,10 @@ class Choice:
 class MinimalChannelsTiling(MinimalTiling):
     """All that the method decides about one problem on one target."""
 
-    def __init__(
-        self, problem: Problem, target: Target, cache_bytes: int, together: Together
-    ) -> None:
-        super().__init__(problem, target, cache_bytes, together)
-        self.choice: Choice = min(self._choices(), key=lambda choice: choice.cycles)
+    @cached_property
+    def choice(self) -> Choice:
+        """The quickest."""
+        return min(self._choices(), key=lambda choice: choice.cycles)
 
     @cached_property
     def kernel_shape(self) -> kernel.Shape:
@@ -106,6 +104,11 @@ class MinimalChannelsTiling(MinimalTiling):
         return Packing(Grid(box, box), box[3], plane, self.planes * plane)
 
     # choosing
+
+    @cached_property
+    def products(self) -> int:
+        """Products of a cell, of all phases."""
+        return sum(work.phases * work.products for work in self.work)
 
     def _choices(self) -> Iterator[Choice]:
         widest = min(MOST_VECTORS, -(-self.out_channels // self.lanes))

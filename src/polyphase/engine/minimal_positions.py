@@ -20,7 +20,6 @@ from polyphase.engine.minimal import (
     TOTAL_CYCLES,
     MinimalTiling,
     Section,
-    Together,
     quickest,
 )
 from polyphase.engine.target import Target
@@ -48,11 +47,10 @@ class Choice:
 class MinimalPositionsTiling(MinimalTiling):
     """All that the method decides about one problem on one target."""
 
-    def __init__(
-        self, problem: Problem, target: Target, cache_bytes: int, together: Together
-    ) -> None:
-        super().__init__(problem, target, cache_bytes, together)
-        self.choice: Choice = min(self._choices(), key=lambda choice: choice.cycles)
+    @cached_property
+    def choice(self) -> Choice:
+        """The quickest."""
+        return min(self._choices(), key=lambda choice: choice.cycles)
 
     @property
     def side(self) -> int:
@@ -132,6 +130,12 @@ class MinimalPositionsTiling(MinimalTiling):
         return Packing(Grid(box, box), box[3], plane, self.planes * plane)
 
     # choosing
+
+    @cached_property
+    def products(self) -> int:
+        """Products of a cell, of all phases."""
+        along = sum(served * count for served, count in self.steps)
+        return along * sum(work.phases * work.products for work in self.work)
 
     @cached_property
     def kernel_shape(self) -> kernel.Shape:

@@ -95,21 +95,36 @@ def planned(problem: Problem) -> Plan:
 
 def _best(problem: Problem, target: Target) -> Plan:
     refusals: dict[str, str] = {}
-    found: list[Plan] = []
+    able: list[Method] = []
     for method in METHODS:
         if problem.operator not in method.operators:
             continue
         reason = method.refuse(problem, target)
         if reason is not None:
             refusals[method.name] = reason
-        elif method.tiling is not None or not found:
-            found.append(Plan(problem, target, method, refusals))
+        elif method.tiling is not None or not able:
+            able.append(method)
+    found: list[Plan] = []
+    # what multiplies less comes first: then others may be slower whatever their tiling
+    for method in sorted(able, key=lambda method: not method.filters):
+        if found and not method.filters:
+            share = _least_cycles(problem, target) / max(min(map(_score, found)), 1)
+            if share > 1:
+                refusals[method.name] = f"it would take at least {share:.2f} times as long"
+                continue
+        found.append(Plan(problem, target, method, refusals))
     best = min(found, key=_score)
     for other in found:
         if other is not best and other.tiling:
             share = _score(other) / max(_score(best), 1)
             refusals[other.method.name] = f"it would take an estimated {share:.2f} times as long"
     return best
+
+
+def _least_cycles(problem: Problem, target: Target) -> float:
+    """Cycles for the products of the definition, as the methods count them."""
+    multiplications = cost(problem).phases.multiplications
+    return multiplications / (FMAS_PER_CYCLE * target.lanes(problem.dtype))
 
 
 def _score(plan: Plan) -> float:

@@ -60,7 +60,11 @@ class PositionsTiling(Tiling):
         # elements of the innermost output axis that belong to one phase
         self.per_phase = self.out_channels if self.out_last else 1
         self.weave = self.axes[2].out_step * self.per_phase
-        self.choice: Choice = min(self._choices(), key=lambda choice: choice.cycles)
+
+    @cached_property
+    def choice(self) -> Choice:
+        """The quickest."""
+        return min(self._choices(), key=lambda choice: choice.cycles)
 
     @cached_property
     def kernel_shape(self) -> kernel.Shape:

@@ -78,8 +78,6 @@ class Named(Protocol):
 class Tiling(ABC):
     """Decisions about one problem on one target."""
 
-    choice: Costed
-
     def __init__(self, problem: Problem, target: Target, cache_bytes: int) -> None:
         self.problem = problem
         self.target = target
@@ -109,6 +107,16 @@ class Tiling(ABC):
         """Images, depth, height and width positions of the entire output."""
         depth, height, width = (axis.positions for axis in self.axes)
         return self.problem.batch, depth, height, width
+
+    @cached_property
+    def _most_taps(self) -> int:
+        """Most taps of a phase."""
+        return prod(max(len(phase.taps) for phase in axis.phases) for axis in self.axes)
+
+    @property
+    @abstractmethod
+    def choice(self) -> Costed:
+        """Register tile, box and what else the method decides, and what that is estimated at."""
 
     @property
     @abstractmethod
@@ -174,8 +182,7 @@ class Tiling(ABC):
         which in each box is about ``row_tiles`` rows of register tiles.
         """
         depth = self.in_channels
-        total = prod(self.whole)
-        taps = prod(max(len(phase.taps) for phase in axis.phases) for axis in self.axes)
+        total, taps = prod(self.whole), self._most_taps
         # pixels are packed a vector of channels at a time
         least = self.lanes if self.in_last else 1
         while depth * taps > LEAST_PRODUCTS and depth > least:
