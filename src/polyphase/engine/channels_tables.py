@@ -78,6 +78,8 @@ class ChannelsTables(Tables):
         _, yc, yd, yh, yw = self.y_strides
         self.limits: list[Limits] = []
         self._known: dict[object, tuple[Offsets, Offsets]] = {}
+        # taps of phases that read at the same offsets
+        self._spans: dict[object, tuple[int, int]] = {}
         taps: list[tuple[int, int]] = []
         kinds = [self._kind(phases, taps) for phases in tiling.kinds]
         self.taps, self.lane_bits = np.array(taps, np.int64).reshape(-1, 2).T.copy()
@@ -155,31 +157,30 @@ class ChannelsTables(Tables):
     def _single_phase(self, phases: Phases, taps: list[tuple[int, int]]) -> list["Part"]:
         """The same where the lanes are channels of one phase: only the channel differs."""
         tiling, width = self.tiling, self.width
-        axes = [list(zip(part[0].offsets, part[0].taps, strict=True)) for part in phases]
-        pairs = [tuple(zip(*found, strict=True)) for found in product(*(sorted(a) for a in axes))]
-        places = [self._tile_offset(*offset) for offset, _ in pairs]
-        numbers = [tap_number(tiling, *tap) for _, tap in pairs]
+        axes = [sorted(zip(part[0].offsets, part[0].taps, strict=True)) for part in phases]
+        numbers = [tap_number(tiling, *(tap for _, tap in found)) for found in product(*axes)]
+        offsets = tuple(tuple(offset for offset, _ in axis) for axis in axes)
         lowest = min(numbers, default=0)
+        counted = tuple(number - lowest for number in numbers)
         count = len(tiling.channel_sets[0])
         parts: list[Part] = []
         for first in range(0, count, width):
-            if not parts or tiling.lanewise:
-                span = (len(taps), len(taps) + len(pairs))
-                own = first if tiling.lanewise else 0
-                taps += [(place + own, 0) for place in places]
-            sources = self._channel_lanes(min(count - first, width), tuple(numbers), lowest)
-            parts.append(Part(first, span, first, lowest, *sources))
+            # where each lane has its own input, taps also lead to the first lane's channel
+            key = offsets, first if tiling.lanewise else 0
+            if key not in self._spans:
+                self._spans[key] = (len(taps), len(taps) + len(numbers))
+                taps += [(self._tile_offset(*offset) + key[1], 0) for offset in product(*offsets)]
+            sources = self._channel_lanes(min(count - first, width), counted)
+            parts.append(Part(first, self._spans[key], first, lowest, *sources))
         return parts
 
-    def _channel_lanes(
-        self, count: int, numbers: tuple[int, ...], lowest: int
-    ) -> tuple[Offsets, Offsets]:
+    def _channel_lanes(self, count: int, numbers: tuple[int, ...]) -> tuple[Offsets, Offsets]:
         """Biases of ``count`` channels, and their weights at taps that count from the lowest."""
-        key = count, tuple(number - lowest for number in numbers)
+        key = count, numbers
         if key not in self._known:
             channels = np.arange(self.width)
             inside = channels < count
-            lines = np.array(key[1], np.int64)[:, None]
+            lines = np.array(numbers, np.int64)[:, None]
             entries = lines + channels * Strides.of(self.tiling).out_channel
             self._known[key] = np.where(inside, channels, -1), np.where(inside, entries, -1)
         return self._known[key]

@@ -51,14 +51,18 @@ class _Lines:
     starts: list[int] = field(default_factory=list)
     taps: list[Offsets] = field(default_factory=list)
     terms: list[Offsets] = field(default_factory=list)
+    # of each line: its start, what a channel takes before it, and its distance from the start
+    _spread: tuple[Offsets, Offsets, Offsets] | None = None
 
     def places(self, first: int, count: int, width: int, pitch: int) -> Offsets:
         """Where each line is written for ``count`` channels from ``first`` on."""
-        lengths = np.array([len(terms) for terms in self.terms])
-        lines, side = np.divmod(np.concatenate([np.arange(n) for n in lengths]), pitch // width)
-        starts = np.array(self.starts, np.int64) + lengths * first * width
-        places: Offsets = np.repeat(starts, lengths) + lines * count * pitch + side * width
-        return places
+        if self._spread is None:
+            lengths = np.array([len(terms) for terms in self.terms])
+            lines, side = np.divmod(np.concatenate([np.arange(n) for n in lengths]), pitch // width)
+            starts = np.repeat(np.array(self.starts, np.int64), lengths) + side * width
+            self._spread = starts, np.repeat(lengths, lengths) * width, lines * pitch
+        starts, before, lines = self._spread
+        return starts + before * first + lines * count
 
 
 class Squares:

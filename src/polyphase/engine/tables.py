@@ -139,8 +139,21 @@ class Tables(ABC):
         return [range(len(self.rows))]
 
     def packing_of(self, origin: Corner, size: Corner) -> tuple[object, int]:
-        """What the packed rows of a box depend on, and the input element they count from."""
-        return (origin[1:], size), 0
+        """What the packed rows of a box depend on, and the input element they count from.
+
+        Boxes whose rows fall out of the input alike are packed alike, each from its corner.
+        """
+        axes, strides = self.tiling.axes, self.x_strides[2:]
+        corner = [o * axis.in_step for o, axis in zip(origin[1:], axes, strict=True)]
+        start = sum(place * stride for place, stride in zip(corner, strides, strict=True))
+        return (size, self._met(0, origin), self._met(1, origin)), start
+
+    def _met(self, axis: int, origin: Corner) -> tuple[int, int]:
+        """Which places of an outer axis, from the corner of a box on, it reads and are inputs."""
+        along = self.tiling.axes[axis]
+        corner, first = origin[1 + axis] * along.in_step, along.offsets[0]
+        count = along.in_step * self.packing.grid.packed[1 + axis]
+        return max(-corner, first), min(along.input_size - corner, first + count)
 
     def line_start(self, column: int) -> int:
         """Where along the last axis the packed lines of a box begin that starts at ``column``."""
@@ -190,13 +203,11 @@ class Tables(ABC):
             *map(np.arange, (*steps, size[0], depth, height)), indexing="ij"
         )
         inside = np.ones(n.shape, bool)
-        source = n * xn + (origin[3] * axes[2].in_step + axes[2].offsets[0]) * xw
-        for index, residue, axis, start, stride in (
-            (d, rd, axes[0], origin[1], xd),
-            (h, rh, axes[1], origin[2], xh),
-        ):
-            place = axis.in_step * (start + index) + residue + axis.offsets[0]
-            inside &= (place >= 0) & (place < axis.input_size)
+        source = n * xn + axes[2].offsets[0] * xw
+        for number, index, residue, stride in ((0, d, rd, xd), (1, h, rh, xh)):
+            axis, (first, stop) = axes[number], self._met(number, origin)
+            place = axis.in_step * index + residue + axis.offsets[0]
+            inside &= (place >= first) & (place < stop)
             source = source + place * stride
         target = (rd * steps[1] + rh) * self.planes * packing.plane + n * sn + d * sd + h * sh
         target = target * self.cell
