@@ -247,8 +247,7 @@ class Emitter:
         self, pointer: ir.Value, offset: ir.Value | int, kind: ir.Type, *, write: bool = False
     ) -> None:
         """Nothing, but ``pointer[offset]`` may be in cache soon. Any address will do."""
-        kinds = [POINTER, I32, I32, I32]
-        function = self._intrinsic("llvm.prefetch.p0", VOID, kinds)
+        function = self._intrinsic("llvm.prefetch.p0", VOID, [POINTER, I32, I32, I32])
         how = [ir.Constant(I32, value) for value in (int(write), 2, 1)]
         self.builder.call(function, [self.at(pointer, offset, kind), *how])
 
@@ -385,9 +384,7 @@ class Emitter:
 
     def _intrinsic(self, name: str, result: ir.Type, arguments: Sequence[ir.Type]) -> ir.Function:
         found = self.module.globals.get(name)
-        if found is None:
-            found = ir.Function(self.module, ir.FunctionType(result, arguments), name)
-        return found
+        return found or ir.Function(self.module, ir.FunctionType(result, arguments), name)
 
 
 def _bytes(kind: ir.Type) -> int:

@@ -21,6 +21,7 @@ from typing import Any
 import llvmlite
 import llvmlite.binding as llvm
 
+from polyphase.engine.collector import paused
 from polyphase.engine.target import Target
 from polyphase.engine.threads import undivided
 
@@ -106,7 +107,11 @@ def load(key: str, target: Target, build: Callable[[], str]) -> Code:
         except RuntimeError:
             # whole, yet no object that this linker takes: made anew below
             pass
-    image = emit(build(), target)
+    # a kernel is a graph of so many objects that to go through all others again and again, in
+    # search of garbage, takes longer than to make it
+    with paused():
+        source = build()
+    image = emit(source, target)
     if folder:
         _write(folder, name, image)
     return Code(image, target)

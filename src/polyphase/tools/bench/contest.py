@@ -1,13 +1,13 @@
 """Timing of several programs for the same work, in turns: disturbances meet them all."""
 
-import gc
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import count
 from statistics import median, quantiles
 from typing import Protocol
+
+from polyphase.engine.collector import paused
 
 # shorter calls are timed several at once, so that the clock does not matter
 LEAST_SAMPLE_SECONDS = 200e-6
@@ -87,7 +87,7 @@ def compete(contestants: Sequence[Contestant], seconds: float) -> list[Times]:
     """
     samples: list[list[float]] = [[] for _ in contestants]
     end = time.perf_counter() + seconds
-    with _no_collection():
+    with paused():
         for number in count():
             if number >= LEAST_ROUNDS and time.perf_counter() > end:
                 break
@@ -110,15 +110,3 @@ def quickest(calls: Sequence[Call]) -> Call:
         return time.perf_counter() - start
 
     return min(calls, key=lambda call: min(trial(call) for _ in range(TRIALS)))
-
-
-@contextmanager
-def _no_collection() -> Iterator[None]:
-    """Keep Python's garbage collector out of the samples."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
