@@ -97,8 +97,9 @@ class MinimalTables(Tables):
         tiling = self.tiling
         _, apart, *along = self.y_strides
         rows: list[tuple[int, ...]] = []
-        # the first output channel, the first tap, and the taps along each axis counted from there
-        self.row_sources: list[tuple[int, int, tuple[Sums, ...]]] = []
+        # by first output channel, first tap, and the taps along each axis counted from there: where
+        # the panel begins; phases of a dilated axis have the same weights
+        self.panel_starts: dict[tuple[int, int, tuple[Sums, ...]], int] = {}
         self.limits: list[Limits] = []
         self._limit_numbers: dict[tuple[int, ...], int] = {}
         self._sections = []
@@ -113,12 +114,14 @@ class MinimalTables(Tables):
                     # a phase begins at the output of its number
                     y = first * apart
                     y += sum(p * stride for p, stride in zip(phases, along, strict=False))
-                    rows.append((panel, y, start, stop, self._limit_number(phases), valid))
                     found = [each[i] for each, i in zip(sums, members, strict=True)]
                     # a last axis that is not tabled counts from 0
                     tap = tap_number(tiling, *[*(tap for tap, _ in found), 0][:3])
-                    self.row_sources.append((first, tap, tuple(along for _, along in found)))
-                    panel += channels + (stop - start) * tiling.in_channels * self.step_weights
+                    source = first, tap, tuple(taps for _, taps in found)
+                    here = self.panel_starts.setdefault(source, panel)
+                    if here == panel:
+                        panel += channels + (stop - start) * tiling.in_channels * self.step_weights
+                    rows.append((here, y, start, stop, self._limit_number(phases), valid))
             self._sections.append(range(begin, len(rows)))
         self.rows = np.array(rows, np.int64)
         self.panel_size = panel
@@ -234,15 +237,16 @@ class MinimalTables(Tables):
         return found
 
     def panels(self) -> Iterator[Panel]:
-        """Where the weights of every row tile come from."""
+        """Where the weights of every panel come from."""
         spelled: dict[object, tuple[Offsets, list[Offsets]]] = {}
-        for row, (first, tap, along) in zip(self.rows.tolist(), self.row_sources, strict=True):
-            key = valid, _ = row[-1], along
+        for (first, tap, along), start in self.panel_starts.items():
+            valid = min(self.panel_head, self.tiling.out_channels - first)
+            key = valid, along
             if key not in spelled:
                 channels = np.arange(self.panel_head)
                 biases = np.where(channels < valid, channels, -1).astype(np.int64)
                 spelled[key] = biases, self.lines(valid, along)
-            yield Panel(row[0], first, *spelled[key], tap)
+            yield Panel(start, first, *spelled[key], tap)
 
 
 def _counted_from_first(sums: Sums) -> tuple[int, Sums]:
