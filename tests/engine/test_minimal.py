@@ -79,6 +79,10 @@ n2 c3:5 i23 k5 s3 p1
 n2 c3:5 i23 k7 s4
 c2:3 i5x19 k4x10 s2x6 p1x2
 c2:3 i21 k9 s6 d2
+c5:20 i23 k3 d2 p2
+c5:20 i9x26 k3x3 d2x5 p1x3
+conv n2 c5:20 i11x12 k3x2 d2x3 p2x1
+c3:17 g1 i7x8x9 k3x2x3 s1x2x1 d2x1x2
 c3:4 g1 i6x17 k6x5 s3x3 p2x1
 c4:6 g2 i3x5x11 k2x4x5 s2x2x3
 conv c2:3 i9x40 k2x7 s1x2 p0x3
@@ -133,7 +137,22 @@ def test_what_meets_nothing_infinite_stays_as_it_is(problem, value):
 
 
 @pytest.mark.parametrize("layout", ["nchw", "nhwc"])
-@pytest.mark.parametrize("kernel", ["k4x4 s2x2 p1x1", "k3x3 s2x2 p1x1 o1x1", "k3x3 p1x1"])
+def test_phases_of_a_dilated_axis_share_their_weights(layout):
+    sizes = {}
+    for line in ("k3x3 d1x1 p1x1", "k3x3 d2x2 p2x2"):
+        problem = Problem.parse(f"n1 c64:64 i64x64 {line} {layout}")
+        method = next(m for m in MINIMAL if m.refuse(problem, NEON) is None)
+        tables = method.tables(method.tiling(problem, NEON, 1 << 20))
+        sizes[line] = len(set(tables.rows[:, 0])), len(tables.rows)
+    (plain, every), (dilated, more) = sizes.values()
+    assert plain == every
+    assert dilated <= more // 2
+
+
+@pytest.mark.parametrize("layout", ["nchw", "nhwc"])
+@pytest.mark.parametrize(
+    "kernel", ["k4x4 s2x2 p1x1", "k3x3 s2x2 p1x1 o1x1", "k3x3 p1x1", "k3x3 d2x2 p2x2"]
+)
 def test_large_layers_of_two_taps_are_filtered(kernel, layout, monkeypatch):
     # a target that is the same on every machine
     monkeypatch.setattr(plan, "current", lambda: NEON)

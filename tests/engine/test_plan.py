@@ -2,6 +2,7 @@
 
 import importlib
 from dataclasses import replace
+from itertools import product
 
 import kernels
 import problem_files
@@ -13,6 +14,9 @@ from polyphase import Problem
 from polyphase.arithmetic.problem import LAYOUTS, OPERATORS
 from polyphase.engine import channels, plan
 from polyphase.engine.methods import METHODS
+from polyphase.engine.minimal import axes_of, paired
+from polyphase.engine.minimal_channels import MinimalChannelsTiling
+from polyphase.engine.minimal_positions import MinimalPositionsTiling
 from polyphase.engine.target import NEON
 from polyphase.tools.bench import suite
 
@@ -222,6 +226,26 @@ def test_the_plan_is_the_cheapest_that_is_not_refused(target, monkeypatch):
         assert found.target is target
         # the others of the operator say why they were not chosen, or refused
         assert set(found.refusals) == set(BY_NAME) - {cheapest, "weights", "reference"}
+
+
+def test_what_is_not_looked_at_could_not_be_quicker():
+    for line in (LAYER, f"{LAYER} nhwc", "c32:64 i9x17 k3x3 d2x2", "c16:20 i6x7x8 k4x4x4 s2x2x2"):
+        problem = Problem.parse(line)
+        for name, kind in (
+            ("minimal_positions", MinimalPositionsTiling),
+            ("minimal_channels", MinimalChannelsTiling),
+        ):
+            if BY_NAME[name].refuse(problem, NEON) is not None:
+                continue
+            ways = product(*[(1, 2) if paired(axis) else (1,) for axis in axes_of(problem)])
+            every = [kind(problem, NEON, 1 << 20, way) for way in ways if max(way) > 1]
+            assert all(one.least_cycles <= one.cycles for one in every)
+            quickest = BY_NAME[name].tiling(problem, NEON, 1 << 20)
+            assert quickest.cycles == min(one.cycles for one in every)
+        for name in ("channels", "positions"):
+            if BY_NAME[name].refuse(problem, NEON) is None:
+                tiling = BY_NAME[name].tiling(problem, NEON, 1 << 20)
+                assert plan._least_cycles(problem, NEON) <= tiling.cycles
 
 
 def test_a_method_computes_some_operators():

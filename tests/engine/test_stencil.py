@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from polyphase import Problem
-from polyphase.engine.stencil import stencils, step_counts
+from polyphase.engine.stencil import dealt, stencils, step_counts
 
 SIZES = st.sampled_from(("conv_transpose", "conv")).flatmap(strategies.problems)
 
@@ -44,6 +44,27 @@ def test_what_meets_is_what_meets_by_brute_force(problem):
     found = [meetings(stencil) for stencil in stencils(problem)]
     # axes that the problem lacks have one input, one tap, one output
     assert found == [[(0, 0, 0)]] * (3 - problem.rank) + list(expected(problem))
+
+
+@settings(max_examples=300)
+@given(SIZES)
+def test_positions_that_are_dealt_meet_what_they_met(problem):
+    for stencil in stencils(problem):
+        if stencil.output_size == 0:
+            continue
+        other = dealt(stencil)
+        assert meetings(other) == meetings(stencil)
+        assert [phase.start for phase in other.phases] == list(range(other.out_step))
+        assert other.in_step * stencil.out_step == stencil.in_step * other.out_step
+
+
+@pytest.mark.parametrize("line", ["c1:1 i40 k3 d2", "conv c1:1 i40 k3 d2", "c1:1 i40 k5 s2 d6"])
+def test_dealt_positions_read_inputs_as_far_apart_as_their_taps(line):
+    stencil = stencils(Problem.parse(line))[2]
+    other = dealt(stencil)
+    assert other.out_step > stencil.out_step
+    apart = {abs(p.offsets.step) for p in other.phases if len(p.offsets) > 1}
+    assert apart == {other.in_step}
 
 
 @settings(max_examples=300)

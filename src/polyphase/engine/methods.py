@@ -20,9 +20,8 @@ from polyphase.engine.channels_tables import ChannelsTables
 from polyphase.engine.kernels import channels, positions
 from polyphase.engine.kernels import minimal_channels as minimal_channels_kernel
 from polyphase.engine.kernels import minimal_positions as minimal_positions_kernel
-from polyphase.engine.minimal import axes_of, paired
+from polyphase.engine.minimal import LONGEST_MINIMAL_STEP, LONGEST_WINDOW, axes_of, paired
 from polyphase.engine.minimal_channels_tables import MinimalChannelsTables
-from polyphase.engine.minimal_positions import LONGEST_WINDOW
 from polyphase.engine.minimal_positions_tables import MinimalPositionsTables
 from polyphase.engine.positions import LONGEST_UNEVEN_WINDOW, PositionsTiling
 from polyphase.engine.positions_tables import PositionsTables
@@ -41,7 +40,6 @@ MOST_CHANNELS = 1 << 24
 LONGEST_STEP = 32
 # the same where channels are transposed, a square for each input of a stride
 LONGEST_TRANSPOSED_STEP = 4
-LONGEST_MINIMAL_STEP = 4
 # the planes of so many taps, up to 576 in two dimensions, would not stay in cache
 MOST_MINIMAL_TAPS = 256
 

@@ -22,6 +22,10 @@ Together = tuple[int, int, int]
 Section = tuple[Group, ...]
 Kind = TypeVar("Kind", bound="MinimalTiling")
 
+# planes are packed for input strides up to this
+LONGEST_MINIMAL_STEP = 4
+# packing unrolls the window of the last axis: no longer one than this
+LONGEST_WINDOW = 8
 # blocks of fewer input channels would spend their time on adding to the totals
 LEAST_DEPTH = 32
 # vectors of totals that stay in the first-level cache beside what a product reads
@@ -57,7 +61,9 @@ class MinimalTiling(Tiling):
         self, problem: Problem, target: Target, cache_bytes: int, together: Together
     ) -> None:
         super().__init__(problem, target, cache_bytes)
-        self.axes = axes_of(problem)
+        near = zip(axes_of(problem), self.axes, together, strict=True)
+        depth, height, width = (one if count > 1 else plain for one, plain, count in near)
+        self.axes = depth, height, width
         self.together = together
         self.parts = tuple(
             groups(axis.phases, count, axis.in_step)
@@ -177,9 +183,15 @@ def forms_of(section: Section) -> list[tuple[Form, ...]]:
 
 
 def axes_of(problem: Problem) -> tuple[Stencil, Stencil, Stencil]:
-    """The axes (depth, height, width) with as many neighbours that share inputs as there are."""
-    depth, height, width = map(dealt, stencils(problem))
+    """The axes (depth, height, width), dealt where that makes neighbours that share inputs."""
+    depth, height, width = map(_dealt, stencils(problem))
     return depth, height, width
+
+
+def _dealt(axis: Stencil) -> Stencil:
+    other = dealt(axis)
+    short = max(other.in_step, other.out_step) <= LONGEST_MINIMAL_STEP
+    return other if short and len(other.offsets) <= LONGEST_WINDOW else axis
 
 
 def paired(axis: Stencil) -> bool:

@@ -26,8 +26,6 @@ from polyphase.engine.target import Target
 from polyphase.engine.tiling import LINE_CYCLES, Corner, Packing, odd_lines
 
 MOST_VECTORS = 4
-# packing unrolls the window of the last axis: no longer one than this
-LONGEST_WINDOW = 8
 # cycles to read and to make a vector of a packed row
 LOAD_CYCLES = 2.0
 FORM_CYCLES = 1.5
