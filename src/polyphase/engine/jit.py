@@ -107,8 +107,8 @@ def load(key: str, target: Target, build: Callable[[], str]) -> Code:
         except RuntimeError:
             # whole, yet no object that this linker takes: made anew below
             pass
-    # a kernel is a graph of so many objects that to go through all others again and again, in
-    # search of garbage, takes longer than to make it
+    # a kernel is a graph of objects: making them would set off the collector again and again, which
+    # goes through all others of the process, too
     with paused():
         source = build()
     image = emit(source, target)
