@@ -184,14 +184,15 @@ def forms_of(section: Section) -> list[tuple[Form, ...]]:
 
 def axes_of(problem: Problem) -> tuple[Stencil, Stencil, Stencil]:
     """The axes (depth, height, width), dealt where that makes neighbours that share inputs."""
-    depth, height, width = map(_dealt, stencils(problem))
-    return depth, height, width
+    depth, height, width = stencils(problem)
+    along = _dealt(width)
+    short = len(along.offsets) <= LONGEST_WINDOW
+    return _dealt(depth), _dealt(height), along if short else width
 
 
 def _dealt(axis: Stencil) -> Stencil:
     other = dealt(axis)
-    short = max(other.in_step, other.out_step) <= LONGEST_MINIMAL_STEP
-    return other if short and len(other.offsets) <= LONGEST_WINDOW else axis
+    return other if max(other.in_step, other.out_step) <= LONGEST_MINIMAL_STEP else axis
 
 
 def paired(axis: Stencil) -> bool:

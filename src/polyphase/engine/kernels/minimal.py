@@ -41,8 +41,8 @@ class Minimal(Frame):
         """``panel_head`` biases a panel, ``step_weights`` for a channel and combined product.
 
         ``outputs`` combinations of positions of the tabled axes are in a cell. The outputs of a
-        register tile are ``lines`` in memory; it takes ``steps`` products for each line of the
-        table of taps.
+        register tile are ``lines`` in memory; for each line of the table of taps, and each piece
+        of a long sum, it takes ``steps`` products.
         """
         super().__init__(dtype, lanes)
         self.outputs = outputs

@@ -8,7 +8,6 @@ result of its size at once.
 
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from math import prod
@@ -103,22 +102,22 @@ class _Kept:
         return _users(self._handle), sys.getrefcount(self._storage)
 
 
-# the latest last; every step is one operation, so that threads need no lock
+# the latest last; with the interpreter's lock every step is one, so that threads need no other
 _kept: list[_Kept] = []
 
 
 def _warm(kind: _Kind) -> Tensor:
     """A result on pages that were used before, where there are any."""
     for kept in _kept[::-1]:
-        if kept.kind is kind and kept.is_idle():
-            with suppress(ValueError):
-                _kept.remove(kept)
-                # another thread may have had it meanwhile, and what came of it is alive
-                if kept.is_idle():
-                    break
+        # looked at twice, for another thread may have had it before it was forgotten
+        if kept.kind is kind and kept.is_idle() and _forget(kept) and kept.is_idle():
+            break
+        if kept.has_moved():
+            # others own it now, and it lives as long as it is remembered here
+            _forget(kept)
     else:
-        kept = _Kept(kind)
         _make_room(kind.bytes)
+        kept = _Kept(kind)
     y: Tensor = kept.tensor.data
     if kind.bytes <= KEPT_BYTES:
         _kept.append(kept)
@@ -126,13 +125,21 @@ def _warm(kind: _Kind) -> Tensor:
 
 
 def _make_room(size: int) -> None:
-    """Forget what has moved, and the oldest where there would be too much with ``size`` bytes."""
+    """Forget the oldest where there would be too much with ``size`` bytes more."""
     left = KEPT_BYTES - size if size <= KEPT_BYTES else KEPT_BYTES
     for kept in _kept[::-1]:
         left -= kept.kind.bytes
-        if left < 0 or kept.has_moved():
-            with suppress(ValueError):
-                _kept.remove(kept)
+        if left < 0:
+            _forget(kept)
+
+
+def _forget(kept: _Kept) -> bool:
+    """Whether it was remembered until now; its pages go when nobody holds them any more."""
+    try:
+        _kept.remove(kept)
+    except ValueError:
+        return False
+    return True
 
 
 def strides(shape: Any, last: bool) -> tuple[Any, ...]:
