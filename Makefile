@@ -14,7 +14,7 @@ help:
 	@echo 'make test          everything this machine can do: format, lint, types, all tests'
 	@echo 'make check         the same without the slow tests; under two minutes'
 	@echo 'make test-interop  other frameworks themselves, in an environment of 4 GB of their own'
-	@echo 'make bench         the layer suite against torch and others here, forward and backward'
+	@echo 'make bench         the layer suite against torch on this machine, forward and backward'
 	@echo 'make docs          the pages, into site/'
 	@echo 'make size          lines per floor'
 	@echo 'make clean         remove .venv and everything built'
@@ -40,7 +40,7 @@ lint: $(READY)
 	$(BIN)/mypy
 
 bench: $(READY)
-	$(BIN)/python -m polyphase bench --peers --json bench/results
+	$(BIN)/python -m polyphase bench --json bench/results
 	$(BIN)/python -m polyphase bench --backward --seconds 0.5 --json bench/results
 	$(BIN)/python bench/publish.py
 
