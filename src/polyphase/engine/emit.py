@@ -246,7 +246,7 @@ class Emitter:
     def prefetch(
         self, pointer: ir.Value, offset: ir.Value | int, kind: ir.Type, *, write: bool = False
     ) -> None:
-        """Nothing, but ``pointer[offset]`` may be in cache soon. Any address will do."""
+        """Nothing, but ``pointer[offset]`` may soon be in cache, to ``write`` it. Any will do."""
         function = self._intrinsic("llvm.prefetch.p0", VOID, [POINTER, I32, I32, I32])
         how = [ir.Constant(I32, value) for value in (int(write), 2, 1)]
         self.builder.call(function, [self.at(pointer, offset, kind), *how])

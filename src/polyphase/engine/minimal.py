@@ -7,7 +7,7 @@ four (see ``filtering``); so a cell is one position of an axis, or two.
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import product
 from math import prod
 from typing import TypeVar
@@ -182,6 +182,7 @@ def forms_of(section: Section) -> list[tuple[Form, ...]]:
     return list(product(*(group.forms for group in section)))
 
 
+@lru_cache(maxsize=16)
 def axes_of(problem: Problem) -> tuple[Stencil, Stencil, Stencil]:
     """The axes (depth, height, width), dealt where that makes neighbours that share inputs."""
     depth, height, width = stencils(problem)

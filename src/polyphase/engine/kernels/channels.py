@@ -183,10 +183,8 @@ class Channels(Driver):
             return
         with e.loop(0, shape.positions) as places:
             place = e.record(c["places"], e.add(column["places"], places.index), PLACE)
-            for v in range(shape.vectors):
-                e.prefetch(
-                    e.at(y, place["y"], self.storage), v * self.lanes, self.storage, write=True
-                )
+            for at in range(0, shape.vectors * self.lanes, self.lanes):
+                e.prefetch(y, e.add(place["y"], at), self.storage, write=True)
 
     def store(
         self, row: Record, column: Record, sums: list[ir.Value], y: ir.Value, spill: ir.Value

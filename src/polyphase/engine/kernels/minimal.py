@@ -64,16 +64,16 @@ class Minimal(Frame):
     @abstractmethod
     def multiply(
         self,
-        row: Record,
+        outputs: ir.Value,
         weights: ir.Value,
         source: ir.Value,
         count: ir.Value,
         totals: ir.Value,
         fetch: Callable[[], None],
     ) -> None:
-        """Add all products of one block of input channels to the totals, in a fixed order.
+        """Add the products of a tap, over ``count`` input channels, to the totals in fixed order.
 
-        Each product begins with ``fetch``.
+        ``outputs`` has a bit for each combination that they serve. Each begins with ``fetch``.
         """
 
     @abstractmethod
@@ -109,7 +109,12 @@ class Minimal(Frame):
                 # where nothing is stored, nothing is left to be fetched
                 b.store(b.select(last, e.const(0), e.const(self.lines)), self.fetched)
                 fetch = partial(self._fetch_output, places, y_row, taps)
-                self.multiply(row, weights, e.at(tile, begin, self.kind), count, here, fetch)
+                source = e.at(tile, begin, self.kind)
+                with e.loop(row["tap_start"], row["tap_stop"], carried=[weights]) as each:
+                    tap, factors = e.record(c["taps"], each.index, TAP), each.values[0]
+                    plane = e.at(source, tap["tile"], self.kind)
+                    self.multiply(tap["outputs"], factors, plane, count, here, fetch)
+                    each.carry([e.at(factors, e.mul(count, self.step_weights), self.kind)])
                 with e.when(last):
                     self.store(row, places, here, y_row)
                 columns.carry([e.at(here, c["rest_step"], self.kind)])

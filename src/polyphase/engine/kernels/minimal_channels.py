@@ -13,7 +13,7 @@ from llvmlite import ir
 
 from polyphase.engine.emit import Record
 from polyphase.engine.kernels.channels import PLACE
-from polyphase.engine.kernels.minimal import NOTHING, TAP, WEIGHTS_AHEAD, Minimal
+from polyphase.engine.kernels.minimal import NOTHING, WEIGHTS_AHEAD, Minimal
 from polyphase.engine.target import Target
 
 # a row of pixels from column ``first`` of the input on, or a plane that is taken from another one
@@ -123,31 +123,27 @@ class MinimalChannels(Minimal):
 
     def multiply(
         self,
-        row: Record,
+        outputs: ir.Value,
         weights: ir.Value,
         source: ir.Value,
         count: ir.Value,
         totals: ir.Value,
         fetch: Callable[[], None],
     ) -> None:
-        """Add all products of one block of input channels to the totals, in a fixed order."""
-        e, b, c, shape = self.e, self.e.builder, self.context, self.shape
+        """Add the one product of a tap to the totals."""
+        e, b, shape = self.e, self.e.builder, self.shape
         zero = ir.Constant(ir.VectorType(self.kind, self.lanes), None)
-        with e.loop(row["tap_start"], row["tap_stop"], carried=[weights]) as taps:
-            tap = self.e.record(c["taps"], taps.index, TAP)
-            base = e.at(source, tap["tile"], self.kind)
-            fetch()
-            with e.loop(0, count, LONGEST_CHAIN, carried=[*taps.values, base]) as pieces:
-                left, most = b.sub(count, pieces.index), e.const(LONGEST_CHAIN)
-                length = b.select(b.icmp_signed("<", left, most), left, most)
-                start = [*pieces.values, *[zero] * (shape.positions * shape.vectors)]
-                with e.loop(0, length, carried=start) as channels:
-                    a, x, *sums = channels.values
-                    self._step(a, x, sums)
-                    channels.carry([e.at(a, self.width, self.kind), e.at(x, 1, self.kind), *sums])
-                self._add(channels.results[2:], tap["outputs"], totals)
-                pieces.carry(channels.results[:2])
-            taps.carry(pieces.results[:1])
+        fetch()
+        with e.loop(0, count, LONGEST_CHAIN, carried=[weights, source]) as pieces:
+            left, most = b.sub(count, pieces.index), e.const(LONGEST_CHAIN)
+            length = b.select(b.icmp_signed("<", left, most), left, most)
+            start = [*pieces.values, *[zero] * (shape.positions * shape.vectors)]
+            with e.loop(0, length, carried=start) as channels:
+                a, x, *sums = channels.values
+                self._step(a, x, sums)
+                channels.carry([e.at(a, self.width, self.kind), e.at(x, 1, self.kind), *sums])
+            self._add(channels.results[2:], outputs, totals)
+            pieces.carry(channels.results[:2])
 
     def _step(self, a: ir.Value, x: ir.Value, sums: list[ir.Value]) -> None:
         """One input channel of one product: every cell, all vectors; in place."""

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from llvmlite import ir
 
 from polyphase.engine.emit import I64, Record
-from polyphase.engine.kernels.minimal import NOTHING, TAP, WEIGHTS_AHEAD, Minimal
+from polyphase.engine.kernels.minimal import NOTHING, WEIGHTS_AHEAD, Minimal
 from polyphase.engine.kernels.positions import SEGMENT
 from polyphase.engine.target import Target
 
@@ -195,36 +195,32 @@ class MinimalPositions(Minimal):
 
     def multiply(
         self,
-        row: Record,
+        outputs: ir.Value,
         weights: ir.Value,
         source: ir.Value,
         count: ir.Value,
         totals: ir.Value,
         fetch: Callable[[], None],
     ) -> None:
-        """Add all products of one block of input channels to the totals, in a fixed order."""
+        """Add the products of the last axis at a tap to the totals, in their order."""
         e, c, b, shape = self.e, self.context, self.e.builder, self.shape
-        with e.loop(row["tap_start"], row["tap_stop"], carried=[weights]) as taps:
-            tap = self.e.record(c["taps"], taps.index, TAP)
-            base = e.at(source, tap["tile"], self.kind)
-            with e.loop(0, count, LONGEST_CHAIN) as pieces:
-                left, most = b.sub(count, pieces.index), e.const(LONGEST_CHAIN)
-                length = b.select(b.icmp_signed("<", left, most), left, most)
-                piece = e.at(base, e.mul(c["tile_channel"], pieces.index), self.kind)
-                first = 0
-                for served, number in shape.steps:
-                    with e.loop(first, first + number) as steps:
-                        fetch()
-                        step = self.e.record(c["steps"], steps.index, STEP)
-                        skipped = e.mul(pieces.index, shape.channels * served)
-                        skipped = e.add(e.mul(count, step["weights"]), skipped)
-                        factors = e.at(taps.values[0], skipped, self.kind)
-                        plane = e.at(piece, step["plane"], self.kind)
-                        sums = self._product(step, served, factors, plane, length)
-                        here = e.at(totals, step["total"], self.kind)
-                        self._deliver(step, served, sums, tap["outputs"], here)
-                    first += number
-            taps.carry([e.at(taps.values[0], e.mul(count, shape.step_weights), self.kind)])
+        with e.loop(0, count, LONGEST_CHAIN) as pieces:
+            left, most = b.sub(count, pieces.index), e.const(LONGEST_CHAIN)
+            length = b.select(b.icmp_signed("<", left, most), left, most)
+            piece = e.at(source, e.mul(c["tile_channel"], pieces.index), self.kind)
+            first = 0
+            for served, number in shape.steps:
+                with e.loop(first, first + number) as steps:
+                    fetch()
+                    step = self.e.record(c["steps"], steps.index, STEP)
+                    skipped = e.mul(pieces.index, shape.channels * served)
+                    skipped = e.add(e.mul(count, step["weights"]), skipped)
+                    factors = e.at(weights, skipped, self.kind)
+                    plane = e.at(piece, step["plane"], self.kind)
+                    sums = self._product(step, served, factors, plane, length)
+                    here = e.at(totals, step["total"], self.kind)
+                    self._deliver(step, served, sums, outputs, here)
+                first += number
 
     def _product(
         self, step: Record, served: int, weights: ir.Value, plane: ir.Value, count: ir.Value

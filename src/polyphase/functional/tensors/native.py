@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from polyphase.arithmetic.problem import LAYOUTS, Problem
-from polyphase.engine import memory, reference
+from polyphase.engine import reference
 from polyphase.engine.run import Operation, operation
 from polyphase.engine.sums import BiasOperation
 from polyphase.engine.weights import WeightOperation, weight_operation
@@ -38,9 +38,9 @@ class Native:
         self._layouts = Layouts(problem.rank, x_shape, problem.weight_shape)
         # None where the reference computes
         self._operations: dict[bool, Operation | None] = {}
-        self._told_apart = self._layouts.told_apart
-        small = self._result.bytes < memory.SMALLEST_KEPT
-        self._fresh = self._result.empty if small else partial(self._result.fresh, False)
+        self._first = self._result.first
+        # for weights that lie in another order: a large copy lies on warm pages
+        self._dense = Results(problem.weight_shape, dtype)
 
     def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """The result; weights are packed for this call alone."""
@@ -48,11 +48,11 @@ class Native:
         if found is None:
             return self._general(x, weight, bias, keep=False)
         if bias is None:
-            y = self._fresh()
+            y = self._first()
             found.compute(x.data_ptr(), weight.data_ptr(), None, y.data_ptr())
             return y
         bias = bias.contiguous()
-        y = self._fresh()
+        y = self._first()
         found.compute(x.data_ptr(), weight.data_ptr(), bias.data_ptr(), y.data_ptr())
         return y
 
@@ -63,15 +63,15 @@ class Native:
         found = self._quick(x, weight)
         if found is None:
             return self._general(x, weight, bias, keep=True)
-        y = self._fresh()
+        y = self._first()
         found.run(x.data_ptr(), kept_panels(found, weight, bias), y.data_ptr())
         return y
 
     def _quick(self, x: Tensor, weight: Tensor) -> Operation | None:
         """What computes tensors that are channels-first beyond doubt."""
-        if not (self._told_apart and x.is_contiguous() and weight.is_contiguous()):
+        if not (self._layouts.told_apart and x.is_contiguous() and weight.is_contiguous()):
             return None
-        return self._operations[False] if False in self._operations else self._operation(False)
+        return self._operation(False)
 
     def _general(self, x: Tensor, weight: Tensor, bias: Tensor | None, keep: bool) -> Tensor:
         """The result in any layout, of any size."""
@@ -84,7 +84,8 @@ class Native:
         if keep and isinstance(weight, Parameter):
             found.run(x.data_ptr(), kept_panels(found, weight, bias), y.data_ptr())
             return y
-        weight = _gathered(weight)
+        if not weight.is_contiguous():
+            weight = self._dense.first().copy_(weight)
         bias = None if bias is None else bias.contiguous()
         address = None if bias is None else bias.data_ptr()
         found.compute(x.data_ptr(), weight.data_ptr(), address, y.data_ptr())
@@ -212,13 +213,6 @@ class _Format:
             if tensor.stride() == self._dense:
                 return True
         return strides_are_last(tensor.shape, tensor.stride())
-
-
-def _gathered(weight: Tensor) -> Tensor:
-    """Weights without gaps; a large copy lies on warm pages, for channels-last ones need it."""
-    if weight.is_contiguous() or weight.nbytes < memory.SMALLEST_KEPT:
-        return weight.contiguous()
-    return Results(tuple(weight.shape), weight.dtype).fresh(last=False).copy_(weight)
 
 
 def as_array(tensor: Tensor) -> Any:

@@ -2,8 +2,8 @@
 
 Large ones lie on pages that are warm from earlier ones (:mod:`polyphase.engine.memory`). Asking for
 those takes a walk through much code that the kernel before has driven out of the caches, so the
-storages of the latest results are kept as they are: one that nobody holds any more serves the next
-result of its size at once.
+memory of the latest results is kept as tensors: what nobody else holds any more serves the next
+result of its kind at once.
 """
 
 import sys
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from polyphase.engine import memory
 
-# what the kept storages take together
+# what is kept takes no more together
 KEPT_BYTES = memory.HOT_BYTES
 
 _users: Callable[[int], int] = torch._C._storage_Use_Count
@@ -47,10 +47,12 @@ class Results:
     def __init__(self, shape: tuple[int, ...], dtype: torch.dtype) -> None:
         self._dtype = dtype
         self._shape = shape
-        self.bytes = prod(shape) * dtype.itemsize
-        self.empty = partial(torch.empty, *shape, dtype=dtype, device="cpu")
+        size = prod(shape) * dtype.itemsize
+        self._empty = partial(torch.empty, *shape, dtype=dtype, device="cpu")
+        # the shortest way to one that is channels-first
+        self.first = self._empty if size < memory.SMALLEST_KEPT else partial(self.fresh, False)
         self._kinds = {
-            (last, inference): _kind(self.bytes, dtype, shape, strides(shape, last), inference)
+            (last, inference): _kind(size, dtype, shape, strides(shape, last), inference)
             for last in (False, True)
             for inference in (False, True)
         }
@@ -66,7 +68,7 @@ class Results:
         """What the reference computed, as a tensor."""
         if array.size == 0:
             # NumPy's strides of what has no elements are not PyTorch's
-            return self.empty()
+            return self._empty()
         return torch.from_numpy(array.reshape(self._shape)).to(self._dtype)
 
 
