@@ -1,7 +1,7 @@
 """What both methods of minimal filtering decide alike: how many positions share their products.
 
-Where a phase has two taps side by side, two neighbouring positions take three products instead of
-four (see ``filtering``); so a cell is one position of an axis, or two.
+Where a phase has taps side by side, two neighbouring positions share products (see ``filtering``);
+so a cell is one position of an axis, or two.
 """
 
 from abc import abstractmethod
@@ -89,7 +89,7 @@ class MinimalTiling(Tiling):
 
     @property
     def expansion(self) -> float:
-        """Three products for two taps, on each axis whose positions are taken together."""
+        """At most three products for two taps, on each axis whose positions are taken together."""
         return prod(1.5 for count in self.together if count > 1)
 
     @property
@@ -171,7 +171,7 @@ class MinimalTiling(Tiling):
                     products=prod(map(len, outputs)),
                     added=prod(map(sum, outputs)),
                     forms=len(forms),
-                    differences=sum(f.minus is not None for combined in forms for f in combined),
+                    differences=sum(len(f.terms) > 1 for combined in forms for f in combined),
                 )
             )
         return found

@@ -12,7 +12,6 @@ from polyphase.engine.kernels.minimal import NOTHING
 from polyphase.engine.minimal_channels import MinimalChannelsTiling
 from polyphase.engine.minimal_tables import MinimalTables, Sums
 from polyphase.engine.pack import Offsets, Strides
-from polyphase.engine.tables import tap_number
 from polyphase.engine.tiling import Corner
 
 
@@ -115,8 +114,8 @@ class MinimalChannelsTables(MinimalTables):
         groups = self.tiling.sections[self.sections.index(section)]
         source, cells = self.sources(origin, size, groups)
         planes = np.arange(len(source))[:, None] * self.plane_size
-        nothing = np.full(source.size, NOTHING)
-        first = np.broadcast_to(self.plus[groups][:, 2, None], source.shape).ravel()
+        nothing = np.full((source.size, 2), NOTHING)
+        first = np.broadcast_to(self.first[groups][:, 2, None], source.shape).ravel()
         target = (planes + cells * self.cell).ravel()
         rows = np.column_stack([source.ravel(), target, nothing, first])
         # a difference of planes begins at no column
@@ -128,9 +127,6 @@ class MinimalChannelsTables(MinimalTables):
         """Weights of an input channel for every product, as sums of taps: ``(terms, entries)``."""
         channels = np.arange(self.panel_head)
         apart = np.where(channels < valid, channels * Strides.of(self.tiling).out_channel, -1)
-        lines = []
-        for sums in product(*along):
-            terms = [tap_number(self.tiling, *taps) for taps in product(*sums)]
-            table = np.array(terms, np.int64)[:, None] + apart
-            lines.append(np.where(apart < 0, -1, table))
-        return lines
+        return [
+            np.where(apart < 0, -1, self.terms(*sums)[:, None] + apart) for sums in product(*along)
+        ]

@@ -99,10 +99,9 @@ class MinimalPositionsTiling(MinimalTiling):
 
     def plane_of(self, form: Form) -> tuple[int, bool]:
         """The plane that holds a form of the last axis, and whether with the other sign."""
-        opposite = form.opposite
-        if form in self.forms or opposite is None:
+        if form in self.forms:
             return self.forms.index(form), False
-        return self.forms.index(opposite), True
+        return self.forms.index(form.opposite), True
 
     @cached_property
     def steps(self) -> tuple[tuple[int, int], ...]:
@@ -148,7 +147,7 @@ class MinimalPositionsTiling(MinimalTiling):
             span=self.spans[2],
             steps=self.steps,
             forms=tuple(
-                (form.plus - first, None if form.minus is None else form.minus - first)
+                tuple((offset - first, factor) for offset, factor in form.terms)
                 for form in self.forms
             ),
             outputs=self.outputs,
@@ -177,7 +176,7 @@ class MinimalPositionsTiling(MinimalTiling):
         blocks = -(-self.out_channels // channels)
         tile, first, packed = 0.0, 0.0, 0.0
         lines = -(-box[3] // self.lanes) * prod(box[:3]) * self.in_channels
-        reads = max((form.plus - self.first_offset for form in self.forms), default=0) + 1
+        reads = max((form.first - self.first_offset for form in self.forms), default=0) + 1
         weave = self.axes[2].out_step * self.together[2]
         rows = channels * sum(served * count for served, count in self.steps)
         steps = sum(count for _, count in self.steps)

@@ -13,7 +13,6 @@ from polyphase.engine.kernels.minimal import NOTHING
 from polyphase.engine.minimal_positions import MinimalPositionsTiling
 from polyphase.engine.minimal_tables import Limits, MinimalTables, Sums
 from polyphase.engine.pack import Offsets, Strides
-from polyphase.engine.tables import tap_number
 from polyphase.engine.tiling import Corner, odd_lines
 
 
@@ -85,16 +84,21 @@ class MinimalPositionsTables(MinimalTables):
         steps: list[tuple[int, ...]] = []
         weights, first = 0, 0
         for group in tiling.served:
-            begun = 0
+            # what serves both positions begins the next two
+            kept: list[int] = []
             for one in group.products:
                 plane, negative = tiling.plane_of(one.form)
-                kept = len(one.outputs) > 1
-                place = one.outputs[0] * len(shape.phases) + first
-                total = place * shape.vectors * tiling.lanes
+                (position, _), *others = one.outputs
+                total = (position * len(shape.phases) + first) * shape.vectors * tiling.lanes
+                goes, begins = kernel.TO_TOTALS, 0
+                if not others:
+                    begins = kept.pop(0) if kept else 0
+                elif kept:
+                    goes, kept = kernel.KEPT_APART, [kernel.FIRST_KEPT, kernel.SECOND_KEPT]
+                else:
+                    goes, kept = kernel.KEPT, [kernel.FIRST_KEPT] * 2
                 sign = -1 if negative else 1
-                steps.append((plane * self.plane_size, weights, total, kept, begun > 0, sign))
-                # what serves both positions begins the next two
-                begun = 2 if kept else begun - 1
+                steps.append((plane * self.plane_size, weights, total, goes, begins, sign))
                 weights += shape.channels * len(group.phases)
             first += len(group.phases)
         return np.array(steps, np.int64).reshape(-1, len(kernel.STEP))
@@ -143,7 +147,7 @@ class MinimalPositionsTables(MinimalTables):
             return np.zeros((0, len(kernel.PACK)), np.int64)
         forms = np.arange(len(source))[:, None] * self.planes_per_form * self.plane_size
         start = np.where(source == driver.OUTSIDE, 0, self.tiling.first_offset * self.x_strides[4])
-        nothing = np.full(source.size, NOTHING)
+        nothing = np.full((source.size, 2), NOTHING)
         rows = np.column_stack([(source + start).ravel(), (forms + cells).ravel(), nothing])
         return np.concatenate([rows, self.differences(groups, prod(size))])
 
@@ -156,12 +160,9 @@ class MinimalPositionsTables(MinimalTables):
             for group in self.tiling.served:
                 # for each product the taps of every phase
                 for served in zip(*group.taps, strict=True):
-                    terms = [
-                        [tap_number(self.tiling, *taps) for taps in product(d, h, w)]
-                        for w in served
-                    ]
+                    terms = np.stack([self.terms(d, h, w) for w in served], 1)
                     # (terms, channels, phases)
-                    table = np.array(terms, np.int64).T[:, None] + (channels * apart)[:, None]
+                    table = terms[:, None] + (channels * apart)[:, None]
                     table = np.where((channels < valid)[:, None], table, -1)
-                    lines.append(np.ascontiguousarray(table.reshape(len(terms[0]), -1)))
+                    lines.append(np.ascontiguousarray(table.reshape(len(terms), -1)))
         return lines

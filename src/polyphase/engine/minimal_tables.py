@@ -4,14 +4,16 @@ from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from functools import cached_property, reduce
 from itertools import product
-from operator import and_
+from math import prod
+from operator import and_, xor
 
 import numpy as np
 from numpy.typing import NDArray
 
 from polyphase.engine.cover import Table
-from polyphase.engine.filtering import Form
-from polyphase.engine.kernels import driver
+from polyphase.engine.filtering import Signed, combinations
+from polyphase.engine.kernels import driver, gather
+from polyphase.engine.kernels import minimal as kernel
 from polyphase.engine.minimal import MinimalTiling, Section, forms_of
 from polyphase.engine.pack import Offsets, Panel
 from polyphase.engine.tables import Tables, tap_number
@@ -20,7 +22,7 @@ from polyphase.engine.tiling import Corner
 # cells that a phase really has along each tabled axis, for each combination of outputs
 Limits = tuple[tuple[int, ...], ...]
 # for each product of an axis the taps that it adds up
-Sums = tuple[tuple[int, ...], ...]
+Sums = tuple[tuple[Signed, ...], ...]
 
 
 class MinimalTables(Tables):
@@ -65,29 +67,35 @@ class MinimalTables(Tables):
     def fill_taps(self) -> None:
         """Tile offset and outputs of each combined product, one stretch per section."""
         tiling = self.tiling
-        taps: list[tuple[int, int]] = []
+        taps: list[tuple[int, int, int]] = []
         self.tap_spans = []
         for section in tiling.sections:
             start = len(taps)
             numbers = {forms: number for number, forms in enumerate(forms_of(section))}
             size = self.planes_per_form * self.plane_size
             each = [
-                [(one.form, self._output_bits(axis, one.outputs)) for one in group.products]
+                [(one.form, *self._output_bits(axis, one.outputs)) for one in group.products]
                 for axis, group in enumerate(section)
             ]
             for products in product(*each):
-                forms, bits = zip(*products, strict=True)
-                taps.append((numbers[forms] * size, reduce(and_, bits)))
+                forms, served, less = zip(*products, strict=True)
+                outputs = reduce(and_, served)
+                taps.append((numbers[forms] * size, outputs, outputs & reduce(xor, less)))
             self.tap_spans.append((start, len(taps)))
-        self.taps = np.array(taps, np.int64).reshape(-1, 2)
+        self.taps = np.array(taps, np.int64).reshape(-1, len(kernel.TAP))
 
-    def _output_bits(self, axis: int, outputs: Sequence[int]) -> int:
-        """A bit for each combination of outputs that a product along an axis is added to."""
+    def _output_bits(self, axis: int, outputs: Sequence[Signed]) -> tuple[int, int]:
+        """The combinations of outputs that a product along an axis serves, those it is taken from.
+
+        Each is a bit.
+        """
         every = range(self.tiling.outputs)
         if axis not in self.tiling.pairs:
-            return sum(1 << j for j in every)
+            return sum(1 << j for j in every), 0
         i = self.tiling.pairs.index(axis)
-        return sum(1 << j for j in every if j >> i & 1 in outputs)
+        signs = [dict(outputs).get(j >> i & 1, 0) for j in every]
+        served = sum(1 << j for j in every if signs[j])
+        return served, sum(1 << j for j in every if signs[j] < 0)
 
     def fill_rows(self, channels: int) -> None:
         """A row tile for each block of ``channels`` and combination of phases of a section.
@@ -180,7 +188,7 @@ class MinimalTables(Tables):
     def _offsets(self) -> list[NDArray[np.int64]]:
         """The offsets at which each outer axis is read."""
         return [
-            np.array(sorted({f.plus for g in self.tiling.parts[axis] for f in g.forms}), np.int64)
+            np.array(sorted({f.first for g in self.tiling.parts[axis] for f in g.forms}), np.int64)
             for axis in (0, 1)
         ]
 
@@ -190,51 +198,63 @@ class MinimalTables(Tables):
         """For each combined form and row of cells: where it is read, and its first cell."""
         n, d, h = (i.ravel() for i in np.meshgrid(*map(np.arange, size[:3]), indexing="ij"))
         xn, _, *strides, _ = self.x_strides
-        source = np.broadcast_to(n * xn, (len(self.plus[section]), len(n)))
+        source = np.broadcast_to(n * xn, (len(self.first[section]), len(n)))
         inside = np.ones(source.shape, bool)
         for axis, index in ((0, d), (1, h)):
-            plus = self.plus[section][:, axis, None]
-            source = source + (index * self.tiling.spans[axis] + plus) * strides[axis]
-            known = np.searchsorted(self._offsets[axis], plus)
+            first = self.first[section][:, axis, None]
+            source = source + (index * self.tiling.spans[axis] + first) * strides[axis]
+            known = np.searchsorted(self._offsets[axis], first)
             inside &= self._inside(axis, origin, size)[known, index]
         cells = ((n * size[1] + d) * size[2] + h) * size[3]
         return np.where(inside, source, driver.OUTSIDE), cells
 
     @cached_property
-    def plus(self) -> dict[Section, NDArray[np.int64]]:
+    def first(self) -> dict[Section, NDArray[np.int64]]:
         """For each section the first offset of each combined form along each tabled axis."""
         found = {}
         for section in self.tiling.sections:
-            plus = [[form.plus for form in forms] for forms in forms_of(section)]
-            found[section] = np.array(plus, np.int64).reshape(-1, len(section))
+            first = [[form.first for form in forms] for forms in forms_of(section)]
+            found[section] = np.array(first, np.int64).reshape(-1, len(section))
         return found
 
     def differences(self, section: Section, elements: int) -> Table:
-        """Planes that are taken from others: elements, target, and what is subtracted."""
+        """Planes that are combined: elements, target, the other one, whether that changes, too."""
         planes = self._differing[section]
         return np.column_stack([np.full(len(planes), elements), planes])
 
     @cached_property
     def _differing(self) -> dict[Section, Table]:
-        """For each section the planes that are taken from others, and what is subtracted.
+        """For each section the planes that are combined with others, as :meth:`differences` says.
 
-        The last axis comes first: then planes of another one differ in that one alone.
+        A plane begins as the first term of its form. The last axis comes first: then planes of
+        another one differ in that one alone.
         """
         each = np.arange(self.planes_per_form)
         found: dict[Section, Table] = {}
         for section in self.tiling.sections:
             forms = forms_of(section)
             numbers = {combined: number for number, combined in enumerate(forms)}
-            pairs = []
-            for axis in reversed(range(len(section))):
-                for number, combined in enumerate(forms):
-                    minus = combined[axis].minus
-                    if minus is not None:
-                        plain = (*combined[:axis], Form(minus), *combined[axis + 1 :])
-                        pairs.append((number, numbers[plain]))
-            first = np.array(pairs, np.int64).reshape(-1, 1, 2) * self.planes_per_form
-            found[section] = (first + each[:, None]).reshape(-1, 2) * self.plane_size
+            pairs = [
+                (number, numbers[(*combined[:axis], other, *combined[axis + 1 :])], both)
+                for axis in reversed(range(len(section)))
+                for form, other, both in combinations(section[axis].forms)
+                for number, combined in enumerate(forms)
+                if combined[axis] == form
+            ]
+            table = np.array(pairs, np.int64).reshape(-1, 1, 3)
+            planes = (table[:, :, :2] * self.planes_per_form + each[:, None]) * self.plane_size
+            both = np.broadcast_to(table[:, :, 2:], (*planes.shape[:2], 1))
+            found[section] = np.concatenate([planes, both], 2).reshape(-1, 3)
         return found
+
+    def terms(self, *sums: tuple[Signed, ...]) -> NDArray[np.int64]:
+        """The taps whose sum is a factor, given those along each axis: what is subtracted last."""
+        found = []
+        for taps in product(*sums):
+            number = tap_number(self.tiling, *(tap for tap, _ in taps))
+            less = prod(sign for _, sign in taps) < 0
+            found.append(number + gather.SUBTRACTED * less)
+        return np.array(sorted(found), np.int64)
 
     def panels(self) -> Iterator[Panel]:
         """Where the weights of every panel come from."""
@@ -251,5 +271,5 @@ class MinimalTables(Tables):
 
 def _counted_from_first(sums: Sums) -> tuple[int, Sums]:
     """The lowest tap, and all of them counted from it."""
-    first = min((tap for taps in sums for tap in taps), default=0)
-    return first, tuple(tuple(tap - first for tap in taps) for taps in sums)
+    first = min((tap for taps in sums for tap, _ in taps), default=0)
+    return first, tuple(tuple((tap - first, sign) for tap, sign in taps) for taps in sums)

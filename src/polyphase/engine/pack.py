@@ -31,9 +31,10 @@ class Panel(NamedTuple):
     ``channel`` is the first output channel. ``biases`` are output channels counted from there, one
     per bias of the panel; ``taps`` has a line per outer tap with the offset of each entry from the
     weight of an input channel and ``channel`` at tap ``first_tap``. Negative means 0. A line of two
-    axes, ``(terms, entries)``, stands for sums. Each ``side`` entries of a line are neighbouring
-    channels at one tap, or all are. Panels that are alike share these objects, which is how a
-    recipe knows them again.
+    axes, ``(terms, entries)``, stands for sums; the last terms may be subtracted, which adds
+    ``gather.SUBTRACTED`` to them. Each ``side`` entries of a line are neighbouring channels at one
+    tap, or all are. Panels that are alike share these objects, which is how a recipe knows them
+    again.
     """
 
     target: int

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from polyphase.engine.cover import Table
 from polyphase.engine.kernels import transpose
+from polyphase.engine.kernels.gather import SUBTRACTED
 
 # squares with fewer rows, or fewer taps side by side, cost more than their entries one by one
 LEAST_ROWS = 4
@@ -30,8 +31,8 @@ class _Shape(NamedTuple):
 
     ``lines`` are kept so that nothing else takes their identity. ``width`` is the length of a line,
     ``pitch`` that of all lines that lie side by side for an input channel. ``terms`` is the number
-    of taps of each line, which lie in ``taps`` one line after the other; ``summed`` says whether
-    any are added up or serve several lines.
+    of taps of each line, which lie in ``taps`` one line after the other, its last ``less`` of them
+    subtracted; ``summed`` says whether any are added up or serve several lines.
     """
 
     lines: object
@@ -41,6 +42,7 @@ class _Shape(NamedTuple):
     channel: int
     taps: Offsets
     terms: Offsets
+    less: Offsets
     summed: bool
 
 
@@ -51,6 +53,7 @@ class _Lines:
     starts: list[int] = field(default_factory=list)
     taps: list[Offsets] = field(default_factory=list)
     terms: list[Offsets] = field(default_factory=list)
+    less: list[Offsets] = field(default_factory=list)
     # of each line: its start, what a channel takes before it, and its distance from the start
     _spread: tuple[Offsets, Offsets, Offsets] | None = None
 
@@ -104,6 +107,7 @@ class Squares:
         found.starts.append(start)
         found.taps.append(shape.taps + first_tap)
         found.terms.append(shape.terms)
+        found.less.append(shape.less)
         return True
 
     def _shape(self, lines: Sequence[Offsets] | Offsets, side: int) -> _Shape | None:
@@ -120,6 +124,9 @@ class Squares:
             return None
         if len(terms) < len(table) and self.tap_count > transpose.MOST_SUMMED:
             return None
+        subtracted = table >= SUBTRACTED
+        less = np.add.reduceat(subtracted[:, 0], np.cumsum(terms) - terms, dtype=np.int64)
+        table = np.where(subtracted, table - SUBTRACTED, table)
         rows = int(np.count_nonzero(table[:1] >= 0))
         if rows < LEAST_ROWS or (self.tap_count < LEAST_COLUMNS and not self.joined):
             return None
@@ -135,7 +142,7 @@ class Squares:
         if summed and self.tap_count > transpose.MOST_SUMMED:
             return None
         width = table.shape[1]
-        return _Shape(lines, rows, width, pitch, int(channels[0]), taps, terms, summed)
+        return _Shape(lines, rows, width, pitch, int(channels[0]), taps, terms, less, summed)
 
     def finish(self, blocks: list[tuple[int, int]], groups: list[tuple[int, int]]) -> None:
         """Lay out the tables: input channels come in ``blocks``, the first one and how many.
@@ -149,14 +156,15 @@ class Squares:
         known: dict[Any, Fields] = {}
         squares = []
         for (channel, rows, width, pitch, summed), lines in self._found.items():
-            taps, terms = np.concatenate(lines.taps), np.concatenate(lines.terms)
+            taps, terms, less = map(np.concatenate, (lines.taps, lines.terms, lines.less))
             for first, count in blocks:
                 there = lines.places(first, count, width, pitch)
                 start = int(there[0])
                 there -= start
-                key = (count, pitch, taps.tobytes(), terms.tobytes(), there.tobytes())
+                key = (count, pitch, *(each.tobytes() for each in (taps, terms, less, there)))
                 if key not in known and summed:
-                    known[key] = 0, self.tap_count, count, pitch, *self._sums(taps, terms, there)
+                    sums = self._sums(taps, terms, less, there)
+                    known[key] = 0, self.tap_count, count, pitch, *sums
                 elif key not in known:
                     known[key] = *self._columns(taps, there, count, pitch), pitch, 0, 0
                 source = first * self.in_channel + channel * self.out_channel
@@ -194,14 +202,14 @@ class Squares:
         place = self._lengths[0] - table.size - room.size
         return place, table.size, 1 if self.joined else count
 
-    def _sums(self, taps: Offsets, terms: Offsets, there: Offsets) -> Fields:
+    def _sums(self, taps: Offsets, terms: Offsets, less: Offsets, there: Offsets) -> Fields:
         """Append a line for each sum, and the columns it consists of; the first line and the last.
 
         Input channels are taken one by one.
         """
         _, lines, length = self._lengths
         stops = length + np.cumsum(terms)
-        self._lines.append(np.stack([there, stops - terms, stops], 1))
+        self._lines.append(np.stack([there, stops - terms, stops - less, stops], 1))
         self._terms.append(taps)
         self._lengths[1:] = lines + len(terms), length + len(taps)
         return lines, lines + len(terms)

@@ -1,8 +1,9 @@
 """Kernel ``gather``: weights and biases from their arrays into the panels that a method reads.
 
 A run writes ``channels`` lines of entries; entry ``e`` of line ``i`` is the sum over ``terms`` of
-``source[base + i*channel_stride + offset[term][e]]``, where a negative offset stands for 0. Where
-the first ``adjacent`` entries lie side by side and the others are 0, lines are copied.
+``source[base + i*channel_stride + offset[term][e]]``, where a negative offset stands for 0, and one
+beyond ``SUBTRACTED`` for what is subtracted. Where the first ``adjacent`` entries lie side by side
+and the others are 0, lines are copied.
 """
 
 from collections.abc import Iterator
@@ -14,6 +15,8 @@ from polyphase.engine.emit import I64, POINTER, STORAGE, Emitter
 from polyphase.engine.target import Target
 
 CONTEXT = "weights biases panels next runs run_count entries channel_stride".split()
+# added to the offset of a term that is taken from the sum
+SUBTRACTED = 1 << 62
 RUN = "target base entry_start entry_count terms adjacent channels from_bias".split()
 
 
@@ -82,11 +85,14 @@ def _sums(
         def term(number: ir.Value, entry: ir.Value = entries.index) -> ir.Value:
             place = e.add(e.mul(number, run["entry_count"]), entry)
             offset = e.load(offsets, place, I64)
-            missing = e.builder.icmp_signed("<", offset, e.const(0))
+            b = e.builder
+            missing = b.icmp_signed("<", offset, e.const(0))
+            less = b.icmp_signed(">=", offset, e.const(SUBTRACTED))
             # the load must be legal also where its value is thrown away
-            safe = e.builder.select(missing, e.const(0), offset)
+            safe = b.select(missing, e.const(0), b.and_(offset, e.const(SUBTRACTED - 1)))
             value = e.widen_scalar(e.load(line, safe, storage), kind)
-            return e.builder.select(missing, ir.Constant(kind, 0.0), value)
+            value = b.select(less, b.fneg(value), value)
+            return b.select(missing, ir.Constant(kind, 0.0), value)
 
         with e.loop(1, run["terms"], carried=[term(e.const(0))]) as terms:
             terms.carry([e.builder.fadd(terms.values[0], term(terms.index))])

@@ -16,10 +16,12 @@ from llvmlite import ir
 from polyphase.engine.emit import I64, Record
 from polyphase.engine.kernels.driver import CLASS, Frame
 
-# where a packed row is no plane that is taken from another one
+# where a packed row is no plane that is combined with another one
 NOTHING = -1
 ROW = "weights y tap_start tap_stop class valid".split()
-TAP = "tile outputs".split()
+# ``outputs`` has a bit for each combination of outputs that a product serves, ``less`` has one for
+# those that it is taken from
+TAP = "tile outputs less".split()
 # weights are read in one long line; they are fetched so many elements before
 WEIGHTS_AHEAD = 512
 
@@ -64,7 +66,7 @@ class Minimal(Frame):
     @abstractmethod
     def multiply(
         self,
-        outputs: ir.Value,
+        tap: Record,
         weights: ir.Value,
         source: ir.Value,
         count: ir.Value,
@@ -73,7 +75,7 @@ class Minimal(Frame):
     ) -> None:
         """Add the products of a tap, over ``count`` input channels, to the totals in fixed order.
 
-        ``outputs`` has a bit for each combination that they serve. Each begins with ``fetch``.
+        Each begins with ``fetch``.
         """
 
     @abstractmethod
@@ -113,7 +115,7 @@ class Minimal(Frame):
                 with e.loop(row["tap_start"], row["tap_stop"], carried=[weights]) as each:
                     tap, factors = e.record(c["taps"], each.index, TAP), each.values[0]
                     plane = e.at(source, tap["tile"], self.kind)
-                    self.multiply(tap["outputs"], factors, plane, count, here, fetch)
+                    self.multiply(tap, factors, plane, count, here, fetch)
                     each.carry([e.at(factors, e.mul(count, self.step_weights), self.kind)])
                 with e.when(last):
                     self.store(row, places, here, y_row)
@@ -132,18 +134,36 @@ class Minimal(Frame):
         b.store(stop, self.fetched)
 
     @contextmanager
-    def served(self, outputs: ir.Value, totals: ir.Value, each: int) -> Iterator[ir.Value]:
-        """The totals of each combination that ``outputs`` has a bit for, ``each`` apart."""
+    def served(
+        self, tap: Record, totals: ir.Value, each: int
+    ) -> Iterator[tuple[ir.Value, ir.Value]]:
+        """The totals of each combination that a tap serves, ``each`` apart, and its sign there."""
         e, b = self.e, self.e.builder
         with e.loop(0, self.outputs) as outer:
-            bit = b.and_(b.lshr(outputs, outer.index), e.const(1))
-            with e.when(b.icmp_signed("!=", bit, e.const(0))):
-                yield e.at(totals, e.mul(outer.index, each), self.kind)
+            used, less = (
+                b.icmp_signed("!=", b.and_(b.lshr(tap[name], outer.index), e.const(1)), e.const(0))
+                for name in ("outputs", "less")
+            )
+            with e.when(used):
+                one = ir.Constant(self.kind, 1.0)
+                sign = b.select(less, ir.Constant(self.kind, -1.0), one)
+                yield e.at(totals, e.mul(outer.index, each), self.kind), sign
 
-    def subtract(self, out: ir.Value, less: ir.Value, count: ir.Value) -> None:
-        """Take ``count`` elements of one plane from those of another, in place."""
-        e = self.e
-        with e.loop(0, count, self.lanes) as cells:
-            value = e.load_vector(out, cells.index, self.kind)
-            other = e.load_vector(less, cells.index, self.kind)
-            e.store_vector(e.builder.fsub(value, other), out, cells.index)
+    def combine(self, tile: ir.Value, row: Record) -> None:
+        """Take from a plane another one; or make of both half their sum and half their difference.
+
+        That is the other one less the first.
+        """
+        e, b = self.e, self.e.builder
+        out, other = e.at(tile, row["target"], self.kind), e.at(tile, row["other"], self.kind)
+        half = e.splat(ir.Constant(self.kind, 0.5))
+        with b.if_else(b.icmp_signed("!=", row["both"], e.const(0))) as (both, one):
+            for block, halved in ((both, True), (one, False)):
+                with block, e.loop(0, row["source"], self.lanes) as cells:
+                    x = e.load_vector(out, cells.index, self.kind)
+                    y = e.load_vector(other, cells.index, self.kind)
+                    if halved:
+                        e.store_vector(b.fmul(b.fadd(x, y), half), out, cells.index)
+                        e.store_vector(b.fmul(b.fsub(y, x), half), other, cells.index)
+                    else:
+                        e.store_vector(b.fsub(x, y), out, cells.index)

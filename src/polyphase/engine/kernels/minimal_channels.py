@@ -16,8 +16,9 @@ from polyphase.engine.kernels.channels import PLACE
 from polyphase.engine.kernels.minimal import NOTHING, WEIGHTS_AHEAD, Minimal
 from polyphase.engine.target import Target
 
-# a row of pixels from column ``first`` of the input on, or a plane that is taken from another one
-PACK = "source target less first".split()
+# a row of pixels from column ``first`` of the input on, or ``source`` elements of a plane that is
+# combined with another one
+PACK = "source target other both first".split()
 # a line of places for each combination of outputs
 COLUMN = "tile places".split()
 # input channels that are added one after another before their sum joins the totals
@@ -79,19 +80,19 @@ class MinimalChannels(Minimal):
     def pack(self, task: Record, tile: ir.Value, start: ir.Value, count: ir.Value) -> None:
         """Every form of the input of a box, with zeros beyond the borders.
 
-        First the pixels of every plane, then the planes whose forms have a difference.
+        First the pixels of every plane, then the planes whose forms have two terms.
         """
         e, b, c = self.e, self.e.builder, self.context
         x = e.at(c["x"], e.add(task["x"], e.mul(start, c["x_channel"])), self.storage)
         with e.loop(task["pack_start"], task["pack_stop"]) as rows:
             row = self.e.record(c["pack_rows"], rows.index, PACK)
             out = e.at(tile, row["target"], self.kind)
-            plain = b.icmp_signed("==", row["less"], e.const(NOTHING))
-            with b.if_else(plain) as (raw, difference):
+            plain = b.icmp_signed("==", row["other"], e.const(NOTHING))
+            with b.if_else(plain) as (raw, combined):
                 with raw:
                     self._pack_pixels(self.packed_line(task, x, row), row["first"], out, count)
-                with difference:
-                    self.subtract(out, e.at(tile, row["less"], self.kind), row["source"])
+                with combined:
+                    self.combine(tile, row)
 
     def _pack_pixels(self, line: Record, first: ir.Value, out: ir.Value, count: ir.Value) -> None:
         """One row of pixels with all their channels."""
@@ -123,7 +124,7 @@ class MinimalChannels(Minimal):
 
     def multiply(
         self,
-        outputs: ir.Value,
+        tap: Record,
         weights: ir.Value,
         source: ir.Value,
         count: ir.Value,
@@ -142,7 +143,7 @@ class MinimalChannels(Minimal):
                 a, x, *sums = channels.values
                 self._step(a, x, sums)
                 channels.carry([e.at(a, self.width, self.kind), e.at(x, 1, self.kind), *sums])
-            self._add(channels.results[2:], outputs, totals)
+            self._add(channels.results[2:], tap, totals)
             pieces.carry(channels.results[:2])
 
     def _step(self, a: ir.Value, x: ir.Value, sums: list[ir.Value]) -> None:
@@ -156,13 +157,14 @@ class MinimalChannels(Minimal):
             for v, value in enumerate(weights):
                 sums[i * count + v] = e.fma(factor, value, sums[i * count + v])
 
-    def _add(self, sums: list[ir.Value], outputs: ir.Value, totals: ir.Value) -> None:
-        """Add sums to the totals of every combination that ``outputs`` has a bit for."""
+    def _add(self, sums: list[ir.Value], tap: Record, totals: ir.Value) -> None:
+        """Add sums to the totals of every combination that a tap serves."""
         e = self.e
-        with self.served(outputs, totals, len(sums) * self.lanes) as here:
+        with self.served(tap, totals, len(sums) * self.lanes) as (here, sign):
+            factor = e.splat(sign)
             for i, value in enumerate(sums):
                 before = e.load_vector(here, i * self.lanes, self.kind)
-                e.store_vector(e.builder.fadd(before, value), here, i * self.lanes)
+                e.store_vector(e.fma(value, factor, before), here, i * self.lanes)
 
     def fetch_line(self, first: ir.Value, y: ir.Value, line: ir.Value) -> None:
         """The channels of a place."""

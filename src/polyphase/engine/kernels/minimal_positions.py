@@ -21,12 +21,17 @@ from polyphase.engine.kernels.minimal import NOTHING, WEIGHTS_AHEAD, Minimal
 from polyphase.engine.kernels.positions import SEGMENT
 from polyphase.engine.target import Target
 
-# a row of the input, or a plane that is taken from another one
-PACK = "source target less".split()
+# a row of the input, or ``source`` elements of a plane that is combined with another one
+PACK = "source target other both".split()
 # a product of the last axis: tile elements to its plane, weights of a channel in those before, and
-# elements to its totals; what serves two positions is ``kept``, and the next two are ``begun`` with
-# it; ``sign`` is -1 where the plane holds the form of the other sign, or 1
-STEP = "plane weights total kept begun sign".split()
+# elements to its totals; where it goes, and what it begins with; ``sign`` is -1 where the plane
+# holds the form of the other sign, or 1
+STEP = "plane weights total goes begins sign".split()
+# where a product goes: to the totals, or, since it serves two positions, it is kept for both; or it
+# is added to what is kept for the first one, and subtracted for the second
+TO_TOTALS, KEPT, KEPT_APART = range(3)
+# what it begins with, if not with nothing: what is kept for the first position, or for the second
+FIRST_KEPT, SECOND_KEPT = 1, 2
 # and for each combination of outer outputs where it goes, whether it is whole, its segments if not
 COLUMN = ["tile"]
 STORED = "y whole segment_start segment_stop".split()
@@ -44,9 +49,9 @@ class Shape:
     A register tile has ``channels`` output channels by ``vectors`` of cells. ``phases`` and
     ``together`` are those of the last axis, its phases in the order in which products serve them.
     ``steps`` says how many phases its products serve, and how many do, in their order. ``forms``
-    are what the planes hold: element ``span*cell + plus`` less element ``span*cell + minus``, both
-    counted from the first that any form reads. ``outputs`` combinations of outer positions are in
-    a cell. Rows are packed ``row_lanes`` cells at a time, a power of two.
+    are what the planes hold: elements ``span*cell + offset``, counted from the first that any form
+    reads, and the factor of each. ``outputs`` combinations of outer positions are in a
+    cell. Rows are packed ``row_lanes`` cells at a time, a power of two.
     """
 
     dtype: str
@@ -56,7 +61,7 @@ class Shape:
     together: int
     span: int
     steps: tuple[tuple[int, int], ...]
-    forms: tuple[tuple[int, int | None], ...]
+    forms: tuple[tuple[tuple[int, float], ...], ...]
     outputs: int
     row_lanes: int
 
@@ -113,8 +118,8 @@ class MinimalPositions(Minimal):
             steps=sum(number for _, number in shape.steps),
         )
         self.shape = shape
-        # what serves two positions
-        self.kept = self.e.slot(ir.VectorType(self.kind, lanes), shape.most_sums)
+        # what serves two positions, for each of them
+        self.kept = self.e.slot(ir.VectorType(self.kind, lanes), 2 * shape.most_sums)
         # a channel of a register tile, woven
         self.spill = self.e.slot(ir.VectorType(self.storage, lanes), shape.weave * shape.vectors)
 
@@ -123,7 +128,7 @@ class MinimalPositions(Minimal):
     def pack(self, task: Record, tile: ir.Value, start: ir.Value, count: ir.Value) -> None:
         """Every form of the input of a box, with zeros beyond the borders.
 
-        First the rows of every plane, then the planes whose forms have a difference on outer axes.
+        First the rows of every plane, then the planes whose forms have two terms on outer axes.
         """
         e, c = self.e, self.context
         x = e.at(c["x"], e.add(task["x"], e.mul(start, c["x_channel"])), self.storage)
@@ -133,19 +138,19 @@ class MinimalPositions(Minimal):
             with e.loop(task["pack_start"], task["pack_stop"]) as rows:
                 row = self.e.record(c["pack_rows"], rows.index, PACK)
                 out = e.at(target, row["target"], self.kind)
-                plain = e.builder.icmp_signed("==", row["less"], e.const(NOTHING))
-                with e.builder.if_else(plain) as (raw, difference):
+                plain = e.builder.icmp_signed("==", row["other"], e.const(NOTHING))
+                with e.builder.if_else(plain) as (raw, combined):
                     with raw:
                         line = self.packed_line(task, source, row)
                         with e.loop(0, c["tile_width"], self.shape.row_lanes) as blocks:
                             self._pack_cells(line, out, blocks.index)
-                    with difference:
-                        self.subtract(out, e.at(target, row["less"], self.kind), row["source"])
+                    with combined:
+                        self.combine(target, row)
 
     def _pack_cells(self, line: Record, out: ir.Value, at: ir.Value) -> None:
         """Some cells of a row, for each plane."""
         e, b, span, lanes = self.e, self.e.builder, self.shape.span, self.lanes
-        read = [offset for form in self.shape.forms for offset in form if offset is not None]
+        read = [offset for form in self.shape.forms for offset, _ in form]
         # inputs of the cells that are left; where they are few, not every vector has some
         left = e.mul(b.sub(self.context["tile_width"], at), span)
         used = [part for part in range(span) if part * lanes < self.shape.row_lanes * span]
@@ -163,10 +168,18 @@ class MinimalPositions(Minimal):
                 load = lambda p=place: [self._positions(line, p)]  # noqa: E731
                 vectors += e.either(some, load, lambda: [zero])
             raw += e.deinterleave(vectors + [zero] * (span - len(vectors)))
-        for plane, (plus, minus) in enumerate(self.shape.forms):
-            value = raw[plus] if minus is None else b.fsub(raw[plus], raw[minus])
+        for plane, form in enumerate(self.shape.forms):
+            value = self._formed([(raw[offset], factor) for offset, factor in form])
             target = e.add(at, e.mul(self.context["tile_plane"], plane))
             e.store(e.first_lanes(value, self.shape.row_lanes), out, target)
+
+    def _formed(self, terms: list[tuple[ir.Value, float]]) -> ir.Value:
+        """The value of a form."""
+        b = self.e.builder
+        (value, scale), *more = terms
+        for other, factor in more:
+            value = (b.fadd if factor == scale else b.fsub)(value, other)
+        return b.fmul(value, self.e.splat(ir.Constant(self.kind, scale))) if scale != 1 else value
 
     def _positions(self, line: Record, first: ir.Value) -> ir.Value:
         """A vector of neighbouring inputs."""
@@ -195,7 +208,7 @@ class MinimalPositions(Minimal):
 
     def multiply(
         self,
-        outputs: ir.Value,
+        tap: Record,
         weights: ir.Value,
         source: ir.Value,
         count: ir.Value,
@@ -219,7 +232,7 @@ class MinimalPositions(Minimal):
                     plane = e.at(piece, step["plane"], self.kind)
                     sums = self._product(step, served, factors, plane, length)
                     here = e.at(totals, step["total"], self.kind)
-                    self._deliver(step, served, sums, outputs, here)
+                    self._deliver(step, served, sums, tap, here)
                 first += number
 
     def _product(
@@ -234,9 +247,11 @@ class MinimalPositions(Minimal):
         places = range(0, width * shape.vectors * self.lanes, self.lanes)
         zero = ir.Constant(ir.VectorType(self.kind, self.lanes), None)
         sign = self._sign(step)
+        second = e.builder.icmp_signed("==", step["begins"], e.const(SECOND_KEPT))
+        begin = e.at(self.kept, e.builder.select(second, self._apart, e.const(0)), self.kind)
         sums = e.either(
-            e.builder.icmp_signed("!=", step["begun"], e.const(0)),
-            lambda: [e.builder.fmul(e.load_vector(self.kept, i, self.kind), sign) for i in places],
+            e.builder.icmp_signed("!=", step["begins"], e.const(0)),
+            lambda: [e.builder.fmul(e.load_vector(begin, i, self.kind), sign) for i in places],
             lambda: [zero] * len(places),
         )
         with e.loop(0, count, carried=[weights, plane, *sums]) as channels:
@@ -253,26 +268,47 @@ class MinimalPositions(Minimal):
         return channels.results[2:]
 
     def _deliver(
-        self, step: Record, served: int, sums: list[ir.Value], outputs: ir.Value, totals: ir.Value
+        self, step: Record, served: int, sums: list[ir.Value], tap: Record, totals: ir.Value
     ) -> None:
-        """Keep sums, or add them to the totals of each outer output that ``outputs`` has a bit for.
+        """Keep sums, or add them to the totals of each outer output that the tap serves.
 
         ``totals`` are those of the first phase and the position that the product serves.
         """
         e, b, shape = self.e, self.e.builder, self.shape
         each = shape.channels * shape.weave * shape.vectors * self.lanes
-        with b.if_else(b.icmp_signed("!=", step["kept"], e.const(0))) as (kept, added):
-            with kept:
+        sign = self._sign(step)
+        with b.if_else(b.icmp_signed("==", step["goes"], e.const(TO_TOTALS))) as (added, kept):
+            with added, self.served(tap, totals, each) as (here, outer_sign):
+                factor = b.fmul(sign, e.splat(outer_sign))
                 for i, value in enumerate(sums):
-                    e.store_vector(value, self.kept, i * self.lanes)
-            with added:
-                sign = self._sign(step)
-                with self.served(outputs, totals, each) as here:
+                    channel, rest = divmod(i, served * shape.vectors)
+                    at = (channel * shape.weave * shape.vectors + rest) * self.lanes
+                    before = e.load_vector(here, at, self.kind)
+                    e.store_vector(e.fma(value, factor, before), here, at)
+            with kept:
+                self._keep(step, sums, sign)
+
+    def _keep(self, step: Record, sums: list[ir.Value], sign: ir.Value) -> None:
+        """Keep sums for two positions, or add them to what is kept, and subtract them."""
+        e, b = self.e, self.e.builder
+        second = e.at(self.kept, self._apart, self.kind)
+        with b.if_else(b.icmp_signed("==", step["goes"], e.const(KEPT))) as (fresh, apart):
+            for block, before in ((fresh, False), (apart, True)):
+                with block:
                     for i, value in enumerate(sums):
-                        channel, rest = divmod(i, served * shape.vectors)
-                        at = (channel * shape.weave * shape.vectors + rest) * self.lanes
-                        before = e.load_vector(here, at, self.kind)
-                        e.store_vector(e.fma(value, sign, before), here, at)
+                        at = i * self.lanes
+                        if before:
+                            first = e.load_vector(self.kept, at, self.kind)
+                            value = b.fmul(value, sign)
+                            e.store_vector(b.fadd(first, value), self.kept, at)
+                            e.store_vector(b.fsub(first, value), second, at)
+                        else:
+                            e.store_vector(value, self.kept, at)
+
+    @property
+    def _apart(self) -> ir.Value:
+        """Elements from what is kept for the first position to what is for the second."""
+        return self.e.const(self.shape.most_sums * self.lanes)
 
     def _sign(self, step: Record) -> ir.Value:
         """The sign of a product in every lane: multiplying by it is exact."""

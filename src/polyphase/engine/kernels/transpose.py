@@ -15,8 +15,8 @@ CONTEXT = (
     "weights panels next squares square_count places lines terms row_stride channel_stride"
 ).split()
 SQUARE = "target source rows lanes place columns channels width line_start line_stop".split()
-# where a line goes, and which stretch of the terms tells its columns
-LINE = "place term_start term_stop".split()
+# where a line goes, and which stretch of the terms tells its columns: what is subtracted comes last
+LINE = "place term_start less_start term_stop".split()
 # columns of a square that has lines, at the most
 MOST_SUMMED = 256
 # rows are fetched so many channels before they are transposed; more would push each other out
@@ -73,14 +73,16 @@ def build(dtype: str, target: Target) -> str:
                             with e.when(b.icmp_signed(">=", place, e.const(0))):
                                 e.store_vector(vector, panel, place, written)
             with e.loop(square["line_start"], square["line_stop"]) as lines:
-                place, start, stop = e.record(c["lines"], lines.index, LINE).values()
+                place, start, less, stop = e.record(c["lines"], lines.index, LINE).values()
 
                 def column(number: ir.Value) -> ir.Value:
                     at = e.mul(e.load(c["terms"], number, I64), lanes)
                     return e.load_vector(columns_aside, at, kind)
 
-                with e.loop(e.add(start, 1), stop, carried=[column(start)]) as terms:
+                with e.loop(e.add(start, 1), less, carried=[column(start)]) as terms:
                     terms.carry([b.fadd(terms.values[0], column(terms.index))])
+                with e.loop(less, stop, carried=terms.results) as terms:
+                    terms.carry([b.fsub(terms.values[0], column(terms.index))])
                 e.store_vector(terms.results[0], panel, place, written)
             channels.carry(
                 [e.at(line, c["channel_stride"], storage), e.at(panel, square["width"], kind)]
