@@ -33,6 +33,11 @@ conv c20:40 i12x12 k4x4 s2x2 p1x1
 """.strip().splitlines()
 
 
+def packing_ways(problem):
+    """The targets and methods with panels that do not refuse the problem."""
+    return [(target, method) for target, method in kernels.ways(problem) if method.name != "taps"]
+
+
 def packed(problem, target, method, least, monkeypatch):
     """The panels, their memory NaN at first, and how many elements of them are squares."""
     monkeypatch.setattr(pack, "LEAST_SQUARES", least)
@@ -40,7 +45,7 @@ def packed(problem, target, method, least, monkeypatch):
     _, w, b = kernels.operands(problem)
     panels = operation.pack(w.ctypes.data, b.ctypes.data)
     panels.values[...] = np.nan
-    operation._pack(w.ctypes.data, b.ctypes.data, panels.address)
+    operation._packing.fill(w.ctypes.data, b.ctypes.data, panels.address)
     return panels.values, operation.tables.recipe.squares.elements
 
 
@@ -59,7 +64,7 @@ def test_squares_and_entries_make_the_same_panels(number, monkeypatch):
     problem = replace(Problem.parse(SQUARES[number]), dtype=FLOATS[number % len(FLOATS)])
     counts = [
         assert_alike(problem, target, method, monkeypatch)
-        for target, method in kernels.ways(problem)
+        for target, method in packing_ways(problem)
     ]
     assert max(counts) > 0
 
@@ -67,7 +72,7 @@ def test_squares_and_entries_make_the_same_panels(number, monkeypatch):
 @pytest.mark.slow
 def test_squares_and_entries_agree_on_every_listed_problem(monkeypatch):
     for number, problem in enumerate(LISTED):
-        found = kernels.ways(problem)
+        found = packing_ways(problem)
         for target, method in found[number % max(len(found), 1) :][:1]:
             assert_alike(problem, target, method, monkeypatch)
 

@@ -153,7 +153,8 @@ def test_what_a_virtual_machine_hides_is_not_used(monkeypatch):
     monkeypatch.setattr(jit, "host", lambda: (triple, "sapphirerapids", found))
     best = target.available()[0]
     assert best.name == "avx512"
-    halves = [Problem.parse(f"c32:64 i56x56 k4x4 s2x2 p1x1 f16 {last}") for last in ("", "nhwc")]
+    layer = "c32:64 i56x56 k4x4 s2x2 p1x1 f16"
+    halves = [Problem.parse(line) for line in (layer, f"{layer} nhwc", "conv c3:5 i99 k16 s8 f16")]
     for method in kernels.FORWARD:
         half = next(half for half in halves if method.refuse(half, best) is None)
         shape = method.tiling(half, best, CACHE).kernel_shape

@@ -108,7 +108,8 @@ def test_packing_is_the_same_for_every_number_of_threads(pool, least, monkeypatc
     problem = Problem.parse("conv c300:200 i4x4 k4x4 s2x2 p1x1")
     _, w, b = reals(problem)
     operation = kernels.operation(problem, *kernels.ways(problem)[0])
-    assert (operation._pack_threads if least else operation._square_threads) >= 4
+    packing = operation._packing
+    assert (packing._pack_threads if least else packing._square_threads) >= 4
     packed = set()
     for count in (1, 2, 3, 4):
         pp.set_num_threads(count)

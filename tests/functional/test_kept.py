@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import polyphase as pp
-from polyphase.engine.run import Operation
+from polyphase.engine.run import Packing
 from polyphase.functional import conv_transpose2d
 from polyphase.functional.tensors import kept
 
@@ -15,9 +15,9 @@ from polyphase.functional.tensors import kept
 def packings(monkeypatch):
     """How often weights were packed."""
     packed = []
-    pack = Operation._pack
+    fill = Packing.fill
     monkeypatch.setattr(
-        Operation, "_pack", lambda self, *given: (packed.append(given), pack(self, *given))[1]
+        Packing, "fill", lambda self, *given: (packed.append(given), fill(self, *given))[1]
     )
     return packed
 

@@ -14,18 +14,21 @@ from types import ModuleType
 from typing import Any
 
 from polyphase.arithmetic.problem import OPERATORS, Problem
-from polyphase.engine import minimal_channels, minimal_positions
+from polyphase.engine import minimal_channels, minimal_positions, taps
 from polyphase.engine.channels import ChannelsTiling
 from polyphase.engine.channels_tables import ChannelsTables
 from polyphase.engine.kernels import channels, positions
 from polyphase.engine.kernels import minimal_channels as minimal_channels_kernel
 from polyphase.engine.kernels import minimal_positions as minimal_positions_kernel
+from polyphase.engine.kernels import taps as taps_kernel
 from polyphase.engine.minimal import LONGEST_MINIMAL_STEP, LONGEST_WINDOW, axes_of, paired
 from polyphase.engine.minimal_channels_tables import MinimalChannelsTables
 from polyphase.engine.minimal_positions_tables import MinimalPositionsTables
 from polyphase.engine.positions import LONGEST_UNEVEN_WINDOW, PositionsTiling
 from polyphase.engine.positions_tables import PositionsTables
 from polyphase.engine.stencil import stencils, step_counts
+from polyphase.engine.taps import TapsTiling
+from polyphase.engine.taps_tables import TapsTables
 from polyphase.engine.target import Target
 from polyphase.engine.tiling import Tiling, lies_last
 from polyphase.engine.weights_tiling import WeightsTiling, reached
@@ -40,6 +43,8 @@ MOST_CHANNELS = 1 << 24
 LONGEST_STEP = 32
 # the same where channels are transposed, a square for each input of a stride
 LONGEST_TRANSPOSED_STEP = 4
+# lines of fewer taps fill too few of a vector's lanes
+LEAST_LINE = 0.5
 # the planes of so many taps, up to 576 in two dimensions, would not stay in cache
 MOST_MINIMAL_TAPS = 256
 
@@ -173,6 +178,24 @@ def _refuse_weights(problem: Problem, target: Target) -> str | None:
     return _refuse_any_kernel(problem, target)
 
 
+def _refuse_lines(problem: Problem, target: Target) -> str | None:
+    """What ``taps`` refuses."""
+    if problem.operator != "conv":
+        return "its vectors run along the taps of a convolution, where weights lie side by side"
+    reason = _refuse_any_kernel(problem, target)
+    if reason:
+        return reason
+    if problem.groups > 1:
+        return "it reads weights as they lie, and takes them for those of one group"
+    offsets = stencils(problem)[2].phases[0].offsets
+    if len(offsets) > 1 and abs(offsets.step) > 1:
+        return "with dilation the taps of the last axis do not lie side by side in the input"
+    lanes, length = target.lanes(problem.dtype), taps.taps_in_line(problem)
+    if length < LEAST_LINE * lanes:
+        return f"a line of {length} taps leaves most of the {lanes} lanes of a vector empty"
+    return None
+
+
 SUMS_OVER_TAPS = ("conv_transpose", "conv")
 METHODS = (
     Method("channels", SUMS_OVER_TAPS, _refuse_taps, ChannelsTiling, ChannelsTables, channels),
@@ -197,6 +220,7 @@ METHODS = (
         minimal_channels_kernel,
         filters=True,
     ),
+    Method("taps", ("conv",), _refuse_lines, TapsTiling, TapsTables, taps_kernel),
     Method("weights", ("weight_grad",), _refuse_weights, WeightsTiling),
     Method("reference", OPERATORS, lambda problem, target: None),
 )

@@ -13,8 +13,9 @@ from polyphase.engine.weights_tiling import WeightsTiling
 
 # what a core moves between memory and caches in a cycle, for predictions only
 BYTES_PER_CYCLE = 5.0
-# share of packing the weights that a call bears: they are packed anew when they have changed
-PACKING_SHARE = 0.1
+# share of packing the weights that a call bears: they are packed anew when they have changed, and
+# those of a gradient always have
+PACKING_SHARE = {"conv_transpose": 0.1, "conv": 1.0, "weight_grad": 0.0}
 # fused multiply-adds that a core begins in a cycle
 FMAS_PER_CYCLE = 2
 
@@ -130,4 +131,6 @@ def _least_cycles(problem: Problem, target: Target) -> float:
 def _score(plan: Plan) -> float:
     """Estimated cycles of a call, and the share that it bears of those to pack the weights."""
     tiling = plan.tiling
-    return tiling.cycles + PACKING_SHARE * tiling.packing_cycles if tiling else 0
+    if tiling is None:
+        return 0
+    return tiling.cycles + PACKING_SHARE[plan.problem.operator] * tiling.packing_cycles

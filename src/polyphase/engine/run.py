@@ -1,7 +1,8 @@
 """Arrays in, arrays out: from a problem to a compiled operation, and its calls.
 
-An :class:`Operation` depends on the problem alone and is kept. It packs weights into panels, and
-runs on addresses; whoever calls it has checked shapes, dtypes and layout.
+An :class:`Operation` depends on the problem alone and is kept. It packs weights into panels, unless
+its kernel reads them as they lie, and runs on addresses; whoever calls it has checked shapes,
+dtypes and layout.
 """
 
 import hashlib
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from polyphase.arithmetic.problem import Problem
 from polyphase.engine import jit, memory, threads
 from polyphase.engine.kernels import driver, gather, transpose
+from polyphase.engine.pack import Recipe
 from polyphase.engine.plan import Plan, planned
 from polyphase.engine.target import Target
 
@@ -27,22 +29,31 @@ WEIGHTS_PER_THREAD = 100_000
 
 Array = NDArray[Any]
 # what changes from call to call stands at the head of each context
-_CALL = struct.Struct("6q")
+_CALL = struct.Struct("7q")
 _PACKING = struct.Struct("4q")
-assert driver.CONTEXT[:6] == ["x", "y", "weights", "scratch", "next", "ticket"]
+assert driver.CONTEXT[:7] == ["x", "y", "weights", "biases", "scratch", "next", "ticket"]
 _SQUARES = struct.Struct("3q")
 assert gather.CONTEXT[:4] == ["weights", "biases", "panels", "next"]
 assert transpose.CONTEXT[:3] == ["weights", "panels", "next"]
 
 
 class Panels:
-    """Packed weights and biases."""
+    """Packed weights and biases; or the arrays of both, where the kernel reads them as they lie.
 
-    __slots__ = ("address", "values")
+    The arrays are not kept: whoever runs an operation on them has them still.
+    """
 
-    def __init__(self, values: Array) -> None:
+    __slots__ = ("address", "biases", "values")
+
+    def __init__(self, address: int, biases: int = 0, values: Array | None = None) -> None:
+        self.address = address
+        self.biases = biases
         self.values = values
-        self.address: int = values.ctypes.data
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that are packed."""
+        return 0 if self.values is None else self.values.nbytes
 
 
 class Operation:
@@ -57,80 +68,102 @@ class Operation:
         # as the output lies in memory
         self.output_shape = (n, *size, c) if plan.problem.channels_last else (n, c, *size)
         self.tables = plan.method.tables(tiling)
-        recipe = self.tables.recipe
         self._code = _code(plan.method.kernel, self.tables.shape, plan.target)
-        self._gather = _gather(plan.problem.dtype, plan.target)
         self._contexts = Contexts(self.tables.context)
-        self._packings = Contexts(recipe.context)
-        squares = recipe.squares
-        self._transpose = _transpose(plan.problem.dtype, plan.target) if squares.elements else None
-        self._squares = Contexts(squares.context)
-        self._panel_type = np.dtype(np.float64 if plan.problem.dtype == "f64" else np.float32)
-        self._panel_bytes = recipe.elements * self._panel_type.itemsize
+        self._packing = None
+        if self.tables.recipe:
+            self._packing = Packing(self.tables.recipe, plan.problem.dtype, plan.target)
         self._zeros = np.zeros(plan.problem.out_channels, np.float64)
         self._no_bias: int = self._zeros.ctypes.data
         work = self.tables.multiply_adds
         self._most_threads = max(1, min(len(self.tables.tasks), work // WORK_PER_THREAD))
-        self._square_threads = _pack_threads(squares.elements)
-        self._pack_threads = _pack_threads(recipe.elements - squares.elements)
 
-    @cached_property
+    @property
+    def packs(self) -> bool:
+        """Whether weights are packed, which is worth keeping."""
+        return self._packing is not None
+
+    @property
     def recipe(self) -> bytes:
         """Digest of how panels are filled: what is equal here may share them."""
-        recipe = self.tables.recipe
-        told = (*(table.tobytes() for table in recipe.arrays), str(recipe.strides).encode())
-        kind = f"{self.plan.problem.dtype} {recipe.elements}".encode()
-        return hashlib.sha256(b"".join((*told, kind))).digest()
+        return self._packing.digest if self._packing else b""
 
     def pack(self, weight: int, bias: int | None) -> Panels:
         """Panels of the contiguous weights and biases at these addresses."""
-        values: Array = memory.outputs.array((self.tables.recipe.elements,), self._panel_type)
-        panels = Panels(values)
-        self._pack(weight, bias, panels.address)
+        biases = self._no_bias if bias is None else bias
+        if self._packing is None:
+            return Panels(weight, biases)
+        values: Array = memory.outputs.array((self._packing.elements,), self._packing.kind)
+        panels = Panels(values.ctypes.data, values=values)
+        self._packing.fill(weight, biases, panels.address)
         return panels
 
     def run(self, x: int, panels: Panels, y: int) -> None:
         """Compute from the contiguous input at ``x`` into the contiguous output at ``y``."""
-        count = self._threads(self._most_threads)
+        count = _threads(self._most_threads)
         buffer = memory.scratch.borrow(self.tables.scratch_bytes * count)
-        self._run(x, panels.address, y, buffer.address, count)
+        self._run(x, panels.address, panels.biases, y, buffer.address, count)
         memory.scratch.give_back(buffer)
 
     def compute(self, x: int, weight: int, bias: int | None, y: int) -> None:
         """Pack and run: for weights that do not come again."""
-        if self._panel_bytes >= memory.SMALLEST_KEPT:
+        packing = self._packing
+        if packing is None or packing.bytes >= memory.SMALLEST_KEPT:
             self.run(x, self.pack(weight, bias), y)
             return
-        count = self._threads(self._most_threads)
+        count = _threads(self._most_threads)
         size = self.tables.scratch_bytes * count
-        buffer = memory.scratch.borrow(size + self._panel_bytes)
+        buffer = memory.scratch.borrow(size + packing.bytes)
         panels = buffer.address + size
-        self._pack(weight, bias, panels)
-        self._run(x, panels, y, buffer.address, count)
+        packing.fill(weight, self._no_bias if bias is None else bias, panels)
+        self._run(x, panels, 0, y, buffer.address, count)
         memory.scratch.give_back(buffer)
 
-    def _pack(self, weight: int, bias: int | None, panels: int) -> None:
+    def _run(self, x: int, weights: int, biases: int, y: int, scratch: int, count: int) -> None:
+        values, context = self._contexts.borrow()
+        _CALL.pack_into(values, 0, x, y, weights, biases, scratch, 0, 0)
+        threads.run(self._code.call, self._code.address, context, count)
+        self._contexts.give_back((values, context))
+
+
+class Packing:
+    """A compiled recipe: weights and biases into panels."""
+
+    def __init__(self, recipe: Recipe, dtype: str, target: Target) -> None:
+        self._recipe = recipe
+        self._dtype = dtype
+        self.elements = recipe.elements
+        self.kind = np.dtype(np.float64 if dtype == "f64" else np.float32)
+        self.bytes = self.elements * self.kind.itemsize
+        squares = recipe.squares
+        self._gather = _gather(dtype, target)
+        self._packings = Contexts(recipe.context)
+        self._transpose = _transpose(dtype, target) if squares.elements else None
+        self._squares = Contexts(squares.context)
+        self._square_threads = _pack_threads(squares.elements)
+        self._pack_threads = _pack_threads(recipe.elements - squares.elements)
+
+    @cached_property
+    def digest(self) -> bytes:
+        """What is equal in all recipes that fill panels alike."""
+        recipe = self._recipe
+        told = (*(table.tobytes() for table in recipe.arrays), str(recipe.strides).encode())
+        kind = f"{self._dtype} {recipe.elements}".encode()
+        return hashlib.sha256(b"".join((*told, kind))).digest()
+
+    def fill(self, weight: int, biases: int, panels: int) -> None:
+        """Fill the panels at an address."""
         values, context = self._packings.borrow()
-        _PACKING.pack_into(values, 0, weight, self._no_bias if bias is None else bias, panels, 0)
-        count = self._threads(self._pack_threads)
+        _PACKING.pack_into(values, 0, weight, biases, panels, 0)
+        count = _threads(self._pack_threads)
         threads.run(self._gather.call, self._gather.address, context, count)
         self._packings.give_back((values, context))
         if self._transpose is not None:
             values, context = self._squares.borrow()
             _SQUARES.pack_into(values, 0, weight, panels, 0)
-            count = self._threads(self._square_threads)
+            count = _threads(self._square_threads)
             threads.run(self._transpose.call, self._transpose.address, context, count)
             self._squares.give_back((values, context))
-
-    def _run(self, x: int, panels: int, y: int, scratch: int, count: int) -> None:
-        values, context = self._contexts.borrow()
-        _CALL.pack_into(values, 0, x, y, panels, scratch, 0, 0)
-        threads.run(self._code.call, self._code.address, context, count)
-        self._contexts.give_back((values, context))
-
-    @staticmethod
-    def _threads(most: int) -> int:
-        return 1 if most == 1 else min(most, threads.get_num_threads())
 
 
 class Contexts:
@@ -167,6 +200,10 @@ def _gather(dtype: str, target: Target) -> jit.Code:
 @lru_cache(maxsize=16)
 def _transpose(dtype: str, target: Target) -> jit.Code:
     return jit.load(f"transpose {dtype}", target, lambda: transpose.build(dtype, target))
+
+
+def _threads(most: int) -> int:
+    return 1 if most == 1 else min(most, threads.get_num_threads())
 
 
 def _pack_threads(elements: int) -> int:

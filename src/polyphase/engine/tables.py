@@ -258,7 +258,10 @@ class Tables(ABC):
             "tile_size": tile_elements,
             **more,
         }
-        self.recipe = Recipe(tiling, self.panels(), self.panel_size, self.depth)
+        # how panels are filled, unless weights are read as they lie
+        self.recipe: Recipe | None = None
+        if not tiling.in_place:
+            self.recipe = Recipe(tiling, self.panels(), self.panel_size, self.depth)
         # the arrays must live as long as their addresses
         self.arrays = {k: v for k, v in values.items() if not isinstance(v, int)}
         slots = (*driver.CONTEXT, *self.more_context)

@@ -139,6 +139,11 @@ class Tiling(ABC):
         return self.lanes
 
     @property
+    def in_place(self) -> bool:
+        """Whether the kernel reads weights and biases as they lie, without panels."""
+        return False
+
+    @property
     def packing_cycles(self) -> float:
         """Estimated cycles of one core to pack the weights."""
         each = ENTRY_CYCLES if self.side >= LEAST_ROWS else LONE_CYCLES

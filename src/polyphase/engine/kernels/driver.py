@@ -14,13 +14,14 @@ from polyphase.engine.emit import I8, I64, POINTER, STORAGE, Emitter, Record
 
 # slots of the context, an array of 64-bit integers; the tables are arrays of such integers too
 CONTEXT = (
-    "x y weights scratch next ticket tasks task_count scratch_size pack_rows classes columns rows "
-    "taps channels depth x_channel x_width tile_channel tile_width tile_size"
+    "x y weights biases scratch next ticket tasks task_count scratch_size pack_rows classes "
+    "columns rows taps channels depth x_channel x_width tile_channel tile_width tile_size"
 ).split()
 TABLES = (
     "x",
     "y",
     "weights",
+    "biases",
     "scratch",
     "tasks",
     "pack_rows",

@@ -63,6 +63,8 @@ class Native:
         found = self._quick(x, weight)
         if found is None:
             return self._general(x, weight, bias, keep=True)
+        if not found.packs:
+            return self(x, weight, bias)
         y = self._first()
         found.run(x.data_ptr(), kept_panels(found, weight, bias), y.data_ptr())
         return y
@@ -81,7 +83,7 @@ class Native:
             return self._layouts.placed(self._by_definition(x, weight, bias), last)
         x = self._layouts.placed(x, last)
         y = self._result.fresh(last)
-        if keep and isinstance(weight, Parameter):
+        if keep and found.packs and isinstance(weight, Parameter):
             found.run(x.data_ptr(), kept_panels(found, weight, bias), y.data_ptr())
             return y
         if not weight.is_contiguous():

@@ -131,7 +131,7 @@ def _bytes_of_call(problem: Problem) -> dict[str, int]:
     before = _resident("VmRSS")
     y = memory.outputs.array(problem.output_shape, given.x.dtype)
     found.run(given.x.ctypes.data, panels, y.ctypes.data)
-    return {"extra": _resident("VmHWM") - before - y.nbytes, "packed": panels.values.nbytes}
+    return {"extra": _resident("VmHWM") - before - y.nbytes, "packed": panels.nbytes}
 
 
 def _resident(field: str) -> int:

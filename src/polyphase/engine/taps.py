@@ -1,0 +1,159 @@
+"""Tiling of method ``taps``: register tiles of output channels by positions, lanes along taps."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+
+from polyphase.arithmetic.problem import Problem
+from polyphase.engine.cover import Grid
+from polyphase.engine.kernels import taps as kernel
+from polyphase.engine.stencil import stencils
+from polyphase.engine.tiling import (
+    LINE_CYCLES,
+    PACK_CYCLES,
+    Corner,
+    Packing,
+    Tiling,
+    odd_lines,
+    tasks,
+)
+
+# channels or positions of a register tile, at the most
+MOST_SIDE = 8
+# cycles that a vector of taps takes beside its products, and a line of an input channel
+STEP_CYCLES = 1.0
+LINE_BEGIN_CYCLES = 1.5
+# cycles to add a vector of sums to those of the blocks before and to set it aside
+REST_CYCLES = 2.0
+# cycles to add up the lanes of a vector of sums, and to store that
+SUM_CYCLES = 14.0
+# cycles more for a line of weights that comes from beyond the second-level cache
+FAR_WEIGHT_CYCLES = 5.0
+# cycles to begin a row of the input, and to pack a vector of it if channels must be transposed
+ROW_CYCLES = 12.0
+SQUARE_CYCLES = 6.0
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A register tile, a box, and the input channels packed at a time, with estimated cycles."""
+
+    box: Corner
+    depth: int
+    channels: int
+    positions: int
+    cycles: float
+
+
+class TapsTiling(Tiling):
+    """All that the method decides about one problem on one target."""
+
+    @cached_property
+    def choice(self) -> Choice:
+        """The quickest."""
+        return min(self._choices(), key=lambda choice: choice.cycles)
+
+    @property
+    def in_place(self) -> bool:
+        """Weights are read as they lie."""
+        return True
+
+    @property
+    def packing_cycles(self) -> float:
+        """None: nothing is packed."""
+        return 0.0
+
+    @cached_property
+    def line(self) -> int:
+        """Taps of a line."""
+        return taps_in_line(self.problem)
+
+    @property
+    def lines(self) -> int:
+        """Lines of taps of an input channel."""
+        return prod(len(axis.phases[0].taps) for axis in self.axes) // self.line
+
+    @cached_property
+    def kernel_shape(self) -> kernel.Shape:
+        """What the machine code of the choice depends on."""
+        choice = self.choice
+        return kernel.Shape(
+            self.problem.dtype, choice.channels, choice.positions, self.line, self.in_last
+        )
+
+    def describe(self) -> str:
+        """Register tile, box and channels packed at a time, for people."""
+        choice = self.choice
+        return (
+            f"{choice.channels} channels x {choice.positions} positions, lines of {self.line}, "
+            f"boxes of {'x'.join(map(str, choice.box))}, {choice.depth} channels at a time"
+        )
+
+    def packing(self, box: Corner, spread: bool = False) -> Packing:
+        """Cells that the input of a box takes; a position is ``in_step`` cells wide."""
+        width = self.axes[2]
+        row = box[3] + width.reach // width.in_step
+        grid = Grid(box, (box[0], *self.outer_cells(box), row))
+        plane = prod(grid.packed)
+        cells = self.axes[0].in_step * self.axes[1].in_step * plane * width.in_step
+        # what is written a vector at a time may begin in the last cell
+        return Packing(grid, row * width.in_step, plane, odd_lines(cells + self.lanes))
+
+    def _choices(self) -> Iterator[Choice]:
+        registers = self.target.registers
+        for channels in range(1, MOST_SIDE + 1):
+            rows = -(-self.out_channels // channels)
+            share = prod(self.whole) * rows // tasks()
+            boxes: dict[Corner, int] = {}
+            for halvings in range(self.in_channels.bit_length()):
+                depth = -(-self.in_channels >> halvings)
+                if self.in_last:
+                    # pixels are packed a vector of channels at a time
+                    depth = -(-depth // self.lanes) * self.lanes
+                box = self._even(self._largest(1, False, depth, max(share, 1)))
+                boxes.setdefault(box, depth)
+            for positions in range(1, MOST_SIDE + 1):
+                if (channels + 1) * positions < registers - 1:
+                    for box, depth in boxes.items():
+                        yield self._choice(channels, positions, box, depth)
+
+    def _packed(self, packing: Packing) -> tuple[int, ...]:
+        """Extents whose product is the number of rows that are packed."""
+        depth, height, _ = self.axes
+        return *packing.grid.packed[:3], depth.in_step, height.in_step
+
+    def _even(self, box: Corner) -> Corner:
+        """About the same box, but rows are split into equal parts."""
+        parts = -(-self.whole[3] // box[3])
+        return *box[:3], -(-self.whole[3] // parts)
+
+    def _choice(self, channels: int, positions: int, box: Corner, depth: int) -> Choice:
+        rows = -(-self.out_channels // channels)
+        columns = -(-prod(box) // positions)
+        sums = channels * positions
+        vectors = -(-self.line // self.lanes)
+        # positions side by side share inputs
+        step_in = self.axes[2].in_step
+        fresh = min(1.0, ((positions - 1) * step_in + self.line) / (positions * self.line))
+        fetch = (positions * fresh + channels) * LINE_CYCLES * self.pace
+        step = self.step_cycles(sums, channels + positions, fetch)
+        each = self.lines * self.in_channels * (vectors * (step + STEP_CYCLES) + LINE_BEGIN_CYCLES)
+        blocks = -(-self.in_channels // depth)
+        store = sums * (SUM_CYCLES + (blocks - 1) * REST_CYCLES)
+        packing = self.packing(box)
+        rows_packed = prod(self._packed(packing)) * self.in_channels
+        each_row = -(-packing.row // self.lanes)
+        if self.in_last:
+            packed = rows_packed * each_row * SQUARE_CYCLES
+        else:
+            packed = rows_packed * (ROW_CYCLES + each_row * PACK_CYCLES)
+        weights = self.out_channels * self.in_channels * self.lines * self.line
+        far = weights * self.compute_size / 64 * FAR_WEIGHT_CYCLES
+        cycles = self.box_count(box) * (columns * rows * (each + store) + packed + far)
+        return Choice(box, depth, channels, positions, cycles)
+
+
+def taps_in_line(problem: Problem) -> int:
+    """Taps of an output that lie side by side: those along the last axis."""
+    return len(stencils(problem)[2].phases[0].taps)
