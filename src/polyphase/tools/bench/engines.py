@@ -32,7 +32,7 @@ def polyphase_call(problem: Problem, given: Arrays) -> Call | None:
     torch, g = torch_package(), problem.geometry
     function = getattr(functional, f"conv_transpose{problem.rank}d")
     x, bias = in_memory(problem, given.x), given.bias
-    weight = torch.nn.Parameter(in_memory(problem, given.weight))
+    weight = torch.nn.Parameter(weights_in_memory(problem, given.weight))
     parameters = (g.stride, g.padding, g.output_padding, problem.groups, g.dilation)
 
     def call() -> Any:
@@ -103,13 +103,12 @@ def as_tensor(problem: Problem, result: Any) -> Any:
 def torch_call(problem: Problem, given: Arrays) -> Call:
     """A call of torch on tensors in the layout of ``problem``.
 
-    With channels last the weights lie so, too, as in a module that was moved to that format.
+    With channels last the weights lie so, too, as in a module that was moved to that format, which
+    torch has for two axes and three.
     """
     torch, compute = torch_package(), _torch_function(problem)
-    x, weight, y = (
-        None if tensor is None else in_memory(problem, tensor)
-        for tensor in (given.x, given.weight, given.y)
-    )
+    x, y = (None if tensor is None else in_memory(problem, tensor) for tensor in (given.x, given.y))
+    weight = None if given.weight is None else weights_in_memory(problem, given.weight)
     placed = Arrays(x, weight, given.bias, y)
 
     def call() -> Any:
@@ -178,6 +177,11 @@ def in_memory(problem: Problem, tensor: Any) -> Any:
     if not problem.channels_last:
         return tensor
     return tensor.movedim(1, -1).contiguous().movedim(-1, 1)
+
+
+def weights_in_memory(problem: Problem, weight: Any) -> Any:
+    """The same of weights; nothing moves those of one axis out of their order."""
+    return weight if problem.rank == 1 else in_memory(problem, weight)
 
 
 def _memory_shape(problem: Problem) -> tuple[int, ...]:

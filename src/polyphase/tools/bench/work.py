@@ -103,10 +103,11 @@ def _step(home: Any, problem: Problem, given: Arrays) -> Call:
     """The gradients of input, weights and bias, which lie in memory as the layout says."""
     torch, parameters = torch_package(), engines.torch_parameters(problem)
     function = getattr(home, f"conv_transpose{problem.rank}d")
-    x, weight = (
-        engines.in_memory(problem, tensor).detach().requires_grad_()
-        for tensor in (given.x, given.weight)
+    placed = (
+        engines.in_memory(problem, given.x),
+        engines.weights_in_memory(problem, given.weight),
+        given.bias,
     )
-    leaves = x, weight, given.bias.detach().requires_grad_()
+    leaves = [tensor.detach().requires_grad_() for tensor in placed]
     y = engines.in_memory(problem, given.y)
     return lambda: torch.autograd.grad(function(*leaves, **parameters), leaves, y)
