@@ -81,6 +81,24 @@ def test_what_lies_beyond_a_line_does_not_enter(layout, value):
         np.testing.assert_array_equal(marked[:, :, rest], plain[:, :, rest])
 
 
+@pytest.mark.parametrize("line", ["conv c80:6 i2048 k1024 s256", "conv c700:5 i3x64 k3x64"])
+def test_no_chain_of_sums_is_long(line):
+    # numbers of one sign: their sums only grow, and what is added to long ones is lost
+    problem = Problem.parse(line)
+    generator = np.random.default_rng(0)
+    x = generator.random(problem.input_shape, np.float32)
+    w = generator.random(problem.weight_shape, np.float32)
+    exact = reference.conv(x.astype(np.float64), w.astype(np.float64), None, problem.geometry, 1)
+    for target in kernels.TARGETS:
+        off = {}
+        for method in METHODS:
+            if method.kernel is not None and method.refuse(problem, target) is None:
+                operation = kernels.operation(problem, target, method)
+                result = kernels.compute(operation, x, w, None)
+                off[method.name] = float((abs(result - exact) / exact).max())
+        assert off["taps"] <= max(2e-7, off["channels"]), target
+
+
 def test_what_it_refuses():
     target = kernels.TARGETS[0]
     lanes = target.lanes("f32")

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import polyphase as pp
+from polyphase import Problem
 from polyphase.engine.run import Packing
 from polyphase.functional import conv_transpose2d
 from polyphase.functional.tensors import kept
@@ -235,3 +236,29 @@ def test_nothing_is_kept_of_a_parameter_that_is_gone():
     del layer
     gc.collect()
     assert key not in kept._kept
+
+
+@pytest.mark.parametrize("rank", [1, 2])
+def test_weights_that_are_read_as_they_lie_are_not_kept(rank):
+    torch.manual_seed(0)
+    convolve = getattr(pp.functional, f"conv{rank}d")
+    weight = torch.nn.Parameter(torch.randint(-3, 4, (32, 16, *[64] * rank)).double())
+    x = torch.randint(-3, 4, (1, 16, *[64 + 32] * rank)).double()
+    if rank == 2:
+        weight = torch.nn.Parameter(weight.detach().contiguous(memory_format=torch.channels_last))
+        x = x.contiguous(memory_format=torch.channels_last)
+    problem = Problem.parse(f"conv c16:32 i{'x'.join(['96'] * rank)} k{'x'.join(['64'] * rank)} "
+                            f"s{'x'.join(['32'] * rank)} f64")  # fmt: skip
+    assert pp.plan(problem).method.name == "taps"
+    before = len(kept._kept)
+    for change in (lambda: None, lambda: weight.data.mul_(2), lambda: weight.data.add_(1)):
+        change()
+        expected = getattr(torch.nn.functional, f"conv{rank}d")(x, weight.detach(), None, 32)
+        for _ in range(3):
+            with torch.inference_mode():
+                result = convolve(x, weight, None, 32)
+            # what was freed is somebody else's now
+            others = [torch.full_like(weight, torch.nan) for _ in range(3)]
+            assert torch.equal(result, expected)
+            del others
+    assert len(kept._kept) == before

@@ -37,7 +37,7 @@ TOTAL_CYCLES = 7.0
 # cycles to begin a product, and a column of a row tile
 PRODUCT_CYCLES = 8.0
 COLUMN_CYCLES = 30.0
-# cycles to take a packed vector from another
+# cycles to combine a packed vector with another
 LESS_CYCLES = 1.5
 # cycles more for a line of weights that no column of the box has read before
 FAR_WEIGHT_CYCLES = 2.0
@@ -45,13 +45,13 @@ FAR_WEIGHT_CYCLES = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """Of a section: phases, products, how often these are added to totals, forms, differences."""
+    """Of a section: phases, products, how often these go to totals, forms, those of two terms."""
 
     phases: int
     products: int
     added: int
     forms: int
-    differences: int
+    combined: int
 
 
 class MinimalTiling(Tiling):
@@ -171,7 +171,7 @@ class MinimalTiling(Tiling):
                     products=prod(map(len, outputs)),
                     added=prod(map(sum, outputs)),
                     forms=len(forms),
-                    differences=sum(len(f.terms) > 1 for combined in forms for f in combined),
+                    combined=sum(len(f.terms) > 1 for combined in forms for f in combined),
                 )
             )
         return found

@@ -139,7 +139,7 @@ class MinimalChannelsTiling(MinimalTiling):
             ) * work.added * sums * ADD_CYCLES + self.outputs * sums * TOTAL_CYCLES
             tile += rows * (multiply + begin + add)
             first += rows * work.products * self.in_channels * vectors * far
-            packed += lines * (work.forms * PACK_CYCLES + work.differences * LESS_CYCLES)
+            packed += lines * (work.forms * PACK_CYCLES + work.combined * LESS_CYCLES)
         cycles = self.box_count(box) * (columns * tile + first + packed)
         return Choice(box, depth, positions, vectors, cycles)
 

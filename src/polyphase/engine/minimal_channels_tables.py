@@ -110,7 +110,7 @@ class MinimalChannelsTables(MinimalTables):
         return self.append("columns", (size, limits), columns)
 
     def packed_rows(self, origin: Corner, size: Corner, section: range) -> Table:
-        """Every packed row of a box, then the planes taken from others."""
+        """Every packed row of a box, then the planes that are combined."""
         groups = self.tiling.sections[self.sections.index(section)]
         source, cells = self.sources(origin, size, groups)
         planes = np.arange(len(source))[:, None] * self.plane_size
@@ -118,10 +118,10 @@ class MinimalChannelsTables(MinimalTables):
         first = np.broadcast_to(self.first[groups][:, 2, None], source.shape).ravel()
         target = (planes + cells * self.cell).ravel()
         rows = np.column_stack([source.ravel(), target, nothing, first])
-        # a difference of planes begins at no column
-        differences = self.differences(groups, prod(size) * self.cell)
-        differences = np.column_stack([differences, np.zeros(len(differences), np.int64)])
-        return np.concatenate([rows, differences])
+        # planes are combined whole, from no column on
+        combined = self.combined(groups, prod(size) * self.cell)
+        combined = np.column_stack([combined, np.zeros(len(combined), np.int64)])
+        return np.concatenate([rows, combined])
 
     def lines(self, valid: int, along: Sequence[Sums]) -> list[Offsets]:
         """Weights of an input channel for every product, as sums of taps: ``(terms, entries)``."""

@@ -194,7 +194,7 @@ class MinimalPositionsTiling(MinimalTiling):
             far = work.products * self.in_channels * rows / 16 * FAR_WEIGHT_CYCLES
             first += work.phases * blocks * far
             packed += lines * work.forms * (reads * LOAD_CYCLES + len(self.forms) * FORM_CYCLES)
-            packed += dense * work.differences * len(self.forms) * LESS_CYCLES
+            packed += dense * work.combined * len(self.forms) * LESS_CYCLES
         cycles = self.box_count(box) * (columns * tile + first + packed)
         return Choice(box, depth, channels, vectors, cycles)
 

@@ -140,7 +140,7 @@ class MinimalPositionsTables(MinimalTables):
         return table[used]
 
     def packed_rows(self, origin: Corner, size: Corner, section: range) -> Table:
-        """Source and target of every packed row of a box, then the planes taken from others."""
+        """Source and target of every packed row of a box, then the planes that are combined."""
         groups = self.tiling.sections[self.sections.index(section)]
         source, cells = self.sources(origin, size, groups)
         if not source.size:
@@ -149,7 +149,7 @@ class MinimalPositionsTables(MinimalTables):
         start = np.where(source == driver.OUTSIDE, 0, self.tiling.first_offset * self.x_strides[4])
         nothing = np.full((source.size, 2), NOTHING)
         rows = np.column_stack([(source + start).ravel(), (forms + cells).ravel(), nothing])
-        return np.concatenate([rows, self.differences(groups, prod(size))])
+        return np.concatenate([rows, self.combined(groups, prod(size))])
 
     def lines(self, valid: int, along: Sequence[Sums]) -> list[Offsets]:
         """Weights of an input channel for every product, as sums of taps: ``(terms, entries)``."""

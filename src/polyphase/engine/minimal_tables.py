@@ -217,14 +217,14 @@ class MinimalTables(Tables):
             found[section] = np.array(first, np.int64).reshape(-1, len(section))
         return found
 
-    def differences(self, section: Section, elements: int) -> Table:
+    def combined(self, section: Section, elements: int) -> Table:
         """Planes that are combined: elements, target, the other one, whether that changes, too."""
-        planes = self._differing[section]
+        planes = self._combined[section]
         return np.column_stack([np.full(len(planes), elements), planes])
 
     @cached_property
-    def _differing(self) -> dict[Section, Table]:
-        """For each section the planes that are combined with others, as :meth:`differences` says.
+    def _combined(self) -> dict[Section, Table]:
+        """For each section the planes that are combined with others, as :meth:`combined` says.
 
         A plane begins as the first term of its form. The last axis comes first: then planes of
         another one differ in that one alone.

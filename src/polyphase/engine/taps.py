@@ -8,6 +8,7 @@ from math import prod
 from polyphase.arithmetic.problem import Problem
 from polyphase.engine.cover import Grid
 from polyphase.engine.kernels import taps as kernel
+from polyphase.engine.kernels.driver import LONGEST_CHAIN
 from polyphase.engine.stencil import stencils
 from polyphase.engine.tiling import (
     LINE_CYCLES,
@@ -106,8 +107,9 @@ class TapsTiling(Tiling):
             rows = -(-self.out_channels // channels)
             share = prod(self.whole) * rows // tasks()
             boxes: dict[Corner, int] = {}
+            longest = max(1, LONGEST_CHAIN // (self.lines * -(-self.line // self.lanes)))
             for halvings in range(self.in_channels.bit_length()):
-                depth = -(-self.in_channels >> halvings)
+                depth = min(-(-self.in_channels >> halvings), longest)
                 if self.in_last:
                     # pixels are packed a vector of channels at a time
                     depth = -(-depth // self.lanes) * self.lanes

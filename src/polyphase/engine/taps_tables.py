@@ -43,13 +43,18 @@ class TapsTables(Tables):
         self.fill_tasks()
         self.columns = self.joined("columns", len(kernel.PLACE))
         self.finish(
-            # channels are packed a vector at a time
-            self.packing.channel * -(-self.depth // tiling.lanes) * tiling.lanes,
+            self.packing.channel * self._packed_channels,
             self.shape.sums * tiling.lanes,
             y_channel=self.y_strides[1],
             w_row=strides.out_channel,
             w_channel=strides.in_channel,
         )
+
+    @property
+    def _packed_channels(self) -> int:
+        """Channels that are packed at a time: whole vectors of them where they are transposed."""
+        lanes = self.tiling.lanes if self.tiling.in_last else 1
+        return -(-self.depth // lanes) * lanes
 
     @property
     def planes(self) -> int:

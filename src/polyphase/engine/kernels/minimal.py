@@ -163,7 +163,9 @@ class Minimal(Frame):
                     x = e.load_vector(out, cells.index, self.kind)
                     y = e.load_vector(other, cells.index, self.kind)
                     if halved:
-                        e.store_vector(b.fmul(b.fadd(x, y), half), out, cells.index)
-                        e.store_vector(b.fmul(b.fsub(y, x), half), other, cells.index)
+                        # halves first: their sum is finite where the inputs are
+                        x, y = b.fmul(x, half), b.fmul(y, half)
+                        e.store_vector(b.fadd(x, y), out, cells.index)
+                        e.store_vector(b.fsub(y, x), other, cells.index)
                     else:
                         e.store_vector(b.fsub(x, y), out, cells.index)

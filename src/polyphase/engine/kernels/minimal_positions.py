@@ -174,12 +174,19 @@ class MinimalPositions(Minimal):
             e.store(e.first_lanes(value, self.shape.row_lanes), out, target)
 
     def _formed(self, terms: list[tuple[ir.Value, float]]) -> ir.Value:
-        """The value of a form."""
+        """The value of a form; halves are taken first, for their sum is finite."""
         b = self.e.builder
-        (value, scale), *more = terms
-        for other, factor in more:
-            value = (b.fadd if factor == scale else b.fsub)(value, other)
-        return b.fmul(value, self.e.splat(ir.Constant(self.kind, scale))) if scale != 1 else value
+
+        def scaled(value: ir.Value, factor: float) -> ir.Value:
+            if abs(factor) == 1:
+                return value
+            return b.fmul(value, self.e.splat(ir.Constant(self.kind, abs(factor))))
+
+        (first, sign), *more = terms
+        found = scaled(first, sign)
+        for value, factor in more:
+            found = (b.fadd if factor > 0 else b.fsub)(found, scaled(value, factor))
+        return found
 
     def _positions(self, line: Record, first: ir.Value) -> ir.Value:
         """A vector of neighbouring inputs."""

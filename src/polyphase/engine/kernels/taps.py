@@ -118,7 +118,7 @@ class Taps(Frame):
     ) -> None:
         """Every register tile of a task, over one block of input channels.
 
-        Each block begins anew and is added to those before it, so that no chain of sums is long.
+        Each block begins anew and is added to those before it: that keeps chains of sums short.
         """
         e, b, c = self.e, self.e.builder, self.context
         size = self.shape.sums * self.lanes

@@ -39,7 +39,11 @@ _kept: dict[int, _Kept] = {}
 
 
 def kept_panels(operation: Operation, weight: Parameter, bias: Tensor | None) -> Panels:
-    """The panels of a parameter as it is now; packed anew where anything has changed."""
+    """The panels of a parameter as it is now; packed anew where anything has changed.
+
+    Of an operation that packs: arrays that are read as they lie are nobody's to keep.
+    """
+    assert operation.packs
     kept = _kept.get(id(weight))
     if (
         kept is not None
