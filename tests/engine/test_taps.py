@@ -30,6 +30,7 @@ conv n9 c3:5 i40x33x20 k5x4x16 s3x2x4 p0x1x8 bf16
 conv c2:3 i3x50 k9x40 s2x3 p5x20
 conv c7:20 i15 k15
 conv c1:1 i9 k9 p8
+conv n2 c6:3 i2x20 k2x16 s2x3 p2x3 d4x1
 """.strip().splitlines()
 
 

@@ -107,7 +107,9 @@ class TapsTiling(Tiling):
             rows = -(-self.out_channels // channels)
             share = prod(self.whole) * rows // tasks()
             boxes: dict[Corner, int] = {}
-            longest = max(1, LONGEST_CHAIN // (self.lines * -(-self.line // self.lanes)))
+            # an outer axis may meet no input, and then there are no lines
+            chain = max(1, self.lines * -(-self.line // self.lanes))
+            longest = max(1, LONGEST_CHAIN // chain)
             for halvings in range(self.in_channels.bit_length()):
                 depth = min(-(-self.in_channels >> halvings), longest)
                 if self.in_last:
