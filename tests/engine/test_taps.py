@@ -105,8 +105,8 @@ def test_what_it_refuses():
     lanes = target.lanes("f32")
     for line, part in (
         ("c3:5 i9 k64 s32", "along the taps of a convolution"),
-        ("conv g2 c4:4 i99 k64 s8", "one group"),
-        ("conv c3:5 i999 k64 s8 d2", "with dilation"),
+        ("conv g2 c4:4 i99 k64 s8", "of one group as they lie, and there are 2"),
+        ("conv c3:5 i999 k64 s8 d2", "lie 2 inputs apart"),
         (f"conv c3:5 i99 k{lanes // 2 - 1}", f"a line of {lanes // 2 - 1} taps"),
         ("conv c3:5 i99 k64 s8 int32", "plain path"),
     ):
@@ -116,10 +116,11 @@ def test_what_it_refuses():
 GUARDED = """
 import guarded, kernels
 from polyphase import Problem
+from polyphase.arithmetic.problem import LAYOUTS
 from polyphase.engine.methods import METHODS
 (method,) = (method for method in METHODS if method.name == "taps")
 for line in {lines}:
-    for layout in ("", *{{1: ["nlc"], 2: ["nhwc"], 3: ["ndhwc"]}}[Problem.parse(line).rank]):
+    for layout in LAYOUTS[Problem.parse(line).rank]:
         problem = Problem.parse(f"{{line}} {{layout}}")
         for target in kernels.TARGETS:
             if method.refuse(problem, target) is None:

@@ -43,8 +43,6 @@ MOST_CHANNELS = 1 << 24
 LONGEST_STEP = 32
 # the same where channels are transposed, a square for each input of a stride
 LONGEST_TRANSPOSED_STEP = 4
-# lines of fewer taps fill too few of a vector's lanes
-LEAST_LINE = 0.5
 # the planes of so many taps, up to 576 in two dimensions, would not stay in cache
 MOST_MINIMAL_TAPS = 256
 
@@ -186,13 +184,14 @@ def _refuse_lines(problem: Problem, target: Target) -> str | None:
     if reason:
         return reason
     if problem.groups > 1:
-        return "it reads weights as they lie, and takes them for those of one group"
+        return f"it reads the weights of one group as they lie, and there are {problem.groups}"
     offsets = stencils(problem)[2].phases[0].offsets
     if len(offsets) > 1 and abs(offsets.step) > 1:
-        return "with dilation the taps of the last axis do not lie side by side in the input"
-    lanes, length = target.lanes(problem.dtype), taps.taps_in_line(problem)
-    if length < LEAST_LINE * lanes:
-        return f"a line of {length} taps leaves most of the {lanes} lanes of a vector empty"
+        apart = abs(offsets.step)
+        return f"taps of the last axis lie {apart} inputs apart, and it reads those side by side"
+    least, length = target.lanes(problem.dtype) / 2, taps.taps_in_line(problem)
+    if length < least:
+        return f"a line of {length} taps, of fewer than {least:g}, leaves most of a vector empty"
     return None
 
 

@@ -71,6 +71,11 @@ class TapsTiling(Tiling):
         return taps_in_line(self.problem)
 
     @property
+    def vectors(self) -> int:
+        """Vectors of a line."""
+        return -(-self.line // self.lanes)
+
+    @property
     def lines(self) -> int:
         """Lines of taps of an input channel."""
         return prod(len(axis.phases[0].taps) for axis in self.axes) // self.line
@@ -103,13 +108,12 @@ class TapsTiling(Tiling):
 
     def _choices(self) -> Iterator[Choice]:
         registers = self.target.registers
+        # an outer axis may meet no input, and then there are no lines
+        longest = max(1, LONGEST_CHAIN // max(1, self.lines * self.vectors))
         for channels in range(1, MOST_SIDE + 1):
             rows = -(-self.out_channels // channels)
             share = prod(self.whole) * rows // tasks()
             boxes: dict[Corner, int] = {}
-            # an outer axis may meet no input, and then there are no lines
-            chain = max(1, self.lines * -(-self.line // self.lanes))
-            longest = max(1, LONGEST_CHAIN // chain)
             for halvings in range(self.in_channels.bit_length()):
                 depth = min(-(-self.in_channels >> halvings), longest)
                 if self.in_last:
@@ -122,11 +126,6 @@ class TapsTiling(Tiling):
                     for box, depth in boxes.items():
                         yield self._choice(channels, positions, box, depth)
 
-    def _packed(self, packing: Packing) -> tuple[int, ...]:
-        """Extents whose product is the number of rows that are packed."""
-        depth, height, _ = self.axes
-        return *packing.grid.packed[:3], depth.in_step, height.in_step
-
     def _even(self, box: Corner) -> Corner:
         """About the same box, but rows are split into equal parts."""
         parts = -(-self.whole[3] // box[3])
@@ -136,17 +135,18 @@ class TapsTiling(Tiling):
         rows = -(-self.out_channels // channels)
         columns = -(-prod(box) // positions)
         sums = channels * positions
-        vectors = -(-self.line // self.lanes)
         # positions side by side share inputs
         step_in = self.axes[2].in_step
         fresh = min(1.0, ((positions - 1) * step_in + self.line) / (positions * self.line))
         fetch = (positions * fresh + channels) * LINE_CYCLES * self.pace
         step = self.step_cycles(sums, channels + positions, fetch)
-        each = self.lines * self.in_channels * (vectors * (step + STEP_CYCLES) + LINE_BEGIN_CYCLES)
+        in_line = self.vectors * (step + STEP_CYCLES) + LINE_BEGIN_CYCLES
+        each = self.lines * self.in_channels * in_line
         blocks = -(-self.in_channels // depth)
         store = sums * (SUM_CYCLES + (blocks - 1) * REST_CYCLES)
         packing = self.packing(box)
-        rows_packed = prod(self._packed(packing)) * self.in_channels
+        residues = self.axes[0].in_step * self.axes[1].in_step
+        rows_packed = prod(packing.grid.packed[:3]) * residues * self.in_channels
         each_row = -(-packing.row // self.lanes)
         if self.in_last:
             packed = rows_packed * each_row * SQUARE_CYCLES

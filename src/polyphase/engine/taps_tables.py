@@ -23,8 +23,8 @@ class TapsTables(Tables):
         super().__init__(tiling, choice.box, choice.depth, False, 1)
         self.shape = tiling.kernel_shape
         strides = Strides.of(tiling)
-        # the weights of a group lie together, as panels would
-        self.panel_size = tiling.out_channels * strides.out_channel
+        # there is one group, and no panel
+        self.panel_size = 0
         self._fill_taps()
         channels = choice.channels
         firsts = np.arange(0, tiling.out_channels, channels)

@@ -111,16 +111,7 @@ class Channels(Driver):
             if self.shape.channels_last:
                 self._pack_pixels(line, out, count)
             else:
-                self._pack_line(line, out)
-
-    def _pack_line(self, line: Record, out: ir.Value) -> None:
-        """One row of one channel."""
-        e = self.e
-        with e.loop(0, self.context["tile_width"], self.lanes) as blocks:
-            at = blocks.index
-            mask = e.lanes_within(e.builder.sub(at, line["low"]), line["count"])
-            vector = e.load_vector(line["line"], at, self.storage, mask)
-            e.store_vector(e.widen(vector, self.kind), out, at)
+                self.pack_line(line, out)
 
     def _pack_pixels(self, line: Record, out: ir.Value, count: ir.Value) -> None:
         """One row of pixels with all their channels."""

@@ -114,6 +114,35 @@ class Frame(ABC):
             "count": e.builder.select(inside, span, e.const(0)),
         }
 
+    def pack_line(self, line: Record, out: ir.Value) -> None:
+        """One row of one channel, whose cells lie side by side."""
+        e = self.e
+        with e.loop(0, self.context["tile_width"], self.lanes) as blocks:
+            at = blocks.index
+            mask = e.lanes_within(e.builder.sub(at, line["low"]), line["count"])
+            vector = e.load_vector(line["line"], at, self.storage, mask)
+            e.store_vector(e.widen(vector, self.kind), out, at)
+
+    def pack_square(
+        self, line: Record, places: Sequence[ir.Value], left: ir.Value, out: ir.Value, at: ir.Value
+    ) -> None:
+        """The first ``left`` channels at a vector's worth of places, whose channels are adjacent.
+
+        They are read place by place and written channel by channel, from ``at`` on in each.
+        """
+        e, b, c = self.e, self.e.builder, self.context
+        everything = e.lanes_within(0, left)
+        nothing = ir.Constant(everything.type, None)
+        vectors = []
+        for place in places:
+            inside = b.icmp_unsigned("<", b.sub(place, line["low"]), line["count"])
+            mask = b.select(inside, everything, nothing)
+            source = e.mul(place, c["x_width"])
+            vector = e.load_vector(line["line"], source, self.storage, mask)
+            vectors.append(e.widen(vector, self.kind))
+        for channel, vector in enumerate(e.deinterleave(vectors)):
+            e.store_vector(vector, out, e.add(at, e.mul(c["tile_channel"], channel)))
+
     def copy(self, source: ir.Value, target: ir.Value, count: ir.Value) -> None:
         """``count`` stored elements from one place to another."""
         e = self.e

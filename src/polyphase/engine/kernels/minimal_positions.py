@@ -50,8 +50,8 @@ class Shape:
     ``together`` are those of the last axis, its phases in the order in which products serve them.
     ``steps`` says how many phases its products serve, and how many do, in their order. ``forms``
     are what the planes hold: elements ``span*cell + offset``, counted from the first that any form
-    reads, and the factor of each. ``outputs`` combinations of outer positions are in a
-    cell. Rows are packed ``row_lanes`` cells at a time, a power of two.
+    reads, and the factor of each. ``outputs`` combinations of outer positions are in a cell. Rows
+    are packed ``row_lanes`` cells at a time, a power of two.
     """
 
     dtype: str

@@ -148,24 +148,12 @@ class Positions(Driver):
             e.store_vector(vector, out, plane)
 
     def _pack_transposed(self, line: Record, out: ir.Value, at: ir.Value, left: ir.Value) -> None:
-        """A square of channels and positions, read channel by channel at each position."""
-        e, step, c = self.e, self.shape.in_step, self.context
-        everything = e.lanes_within(0, left)
-        nothing = ir.Constant(everything.type, None)
+        """A square of channels and positions, for each residue or shift."""
+        e, step = self.e, self.shape.in_step
         for plane, shift in enumerate(self.shape.spread or range(step)):
-            vectors = []
-            for lane in range(self.lanes):
-                place = e.add(e.mul(e.add(at, lane), step), shift)
-                valid = e.builder.icmp_unsigned(
-                    "<", e.builder.sub(place, line["low"]), line["count"]
-                )
-                mask = e.builder.select(valid, everything, nothing)
-                source = e.mul(place, c["x_width"])
-                vector = e.load_vector(line["line"], source, self.storage, mask)
-                vectors.append(e.widen(vector, self.kind))
-            first = e.add(at, e.mul(c["tile_plane"], plane) if plane else 0)
-            for channel, vector in enumerate(e.deinterleave(vectors)):
-                e.store_vector(vector, out, e.add(first, e.mul(c["tile_channel"], channel)))
+            places = [e.add(e.mul(e.add(at, lane), step), shift) for lane in range(self.lanes)]
+            first = e.add(at, e.mul(self.context["tile_plane"], plane) if plane else 0)
+            self.pack_square(line, places, left, out, first)
 
     # arithmetic
 

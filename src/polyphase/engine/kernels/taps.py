@@ -85,31 +85,17 @@ class Taps(Frame):
                 row = e.record(c["pack_rows"], rows.index, PACK_ROW)
                 line = self.packed_line(task, source, row)
                 out = e.at(target, row["target"], self.kind)
-                with e.loop(0, c["tile_width"], self.lanes) as blocks:
-                    if self.shape.channels_last:
-                        left = e.builder.sub(count, channels.index)
-                        self._pack_square(line, out, blocks.index, left)
-                    else:
-                        mask = e.lanes_within(
-                            e.builder.sub(blocks.index, line["low"]), line["count"]
-                        )
-                        vector = e.load_vector(line["line"], blocks.index, self.storage, mask)
-                        e.store_vector(e.widen(vector, self.kind), out, blocks.index)
+                if self.shape.channels_last:
+                    self._pack_squares(line, out, e.builder.sub(count, channels.index))
+                else:
+                    self.pack_line(line, out)
 
-    def _pack_square(self, line: Record, out: ir.Value, at: ir.Value, left: ir.Value) -> None:
-        """Some channels of some cells, read cell by cell and written channel by channel."""
-        e, b, c = self.e, self.e.builder, self.context
-        everything = e.lanes_within(0, left)
-        nothing = ir.Constant(everything.type, None)
-        vectors = []
-        for lane in range(self.lanes):
-            cell = e.add(at, lane)
-            inside = b.icmp_unsigned("<", b.sub(cell, line["low"]), line["count"])
-            mask = b.select(inside, everything, nothing)
-            vector = e.load_vector(line["line"], e.mul(cell, c["x_width"]), self.storage, mask)
-            vectors.append(e.widen(vector, self.kind))
-        for channel, vector in enumerate(e.deinterleave(vectors)):
-            e.store_vector(vector, out, e.add(at, e.mul(c["tile_channel"], channel)))
+    def _pack_squares(self, line: Record, out: ir.Value, left: ir.Value) -> None:
+        """One row of some channels, a vector of cells at a time."""
+        e = self.e
+        with e.loop(0, self.context["tile_width"], self.lanes) as blocks:
+            cells = [e.add(blocks.index, lane) for lane in range(self.lanes)]
+            self.pack_square(line, cells, left, out, blocks.index)
 
     # arithmetic
 
