@@ -22,9 +22,11 @@ from polyphase.engine.tiling import (
 
 # channels or positions of a register tile, at the most
 MOST_SIDE = 8
-# cycles that a vector of taps takes beside its products, and a line of an input channel
+# cycles that a vector of taps takes beside its products, and a line of an input channel: more where
+# the next one lies in another row of the input, which nothing fetches ahead
 STEP_CYCLES = 1.0
 LINE_BEGIN_CYCLES = 1.5
+ROW_BEGIN_CYCLES = 8.0
 # cycles to add a vector of sums to those of the blocks before and to set it aside
 REST_CYCLES = 2.0
 # cycles to add up the lanes of a vector of sums, and to store that
@@ -140,7 +142,8 @@ class TapsTiling(Tiling):
         fresh = min(1.0, ((positions - 1) * step_in + self.line) / (positions * self.line))
         fetch = (positions * fresh + channels) * LINE_CYCLES * self.pace
         step = self.step_cycles(sums, channels + positions, fetch)
-        in_line = self.vectors * (step + STEP_CYCLES) + LINE_BEGIN_CYCLES
+        begin = LINE_BEGIN_CYCLES if self.lines == 1 else ROW_BEGIN_CYCLES
+        in_line = self.vectors * (step + STEP_CYCLES) + begin
         each = self.lines * self.in_channels * in_line
         blocks = -(-self.in_channels // depth)
         store = sums * (SUM_CYCLES + (blocks - 1) * REST_CYCLES)
