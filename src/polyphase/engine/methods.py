@@ -24,6 +24,9 @@ from polyphase.engine.kernels import taps as taps_kernel
 from polyphase.engine.minimal import LONGEST_MINIMAL_STEP, LONGEST_WINDOW, axes_of, paired
 from polyphase.engine.minimal_channels_tables import MinimalChannelsTables
 from polyphase.engine.minimal_positions_tables import MinimalPositionsTables
+from polyphase.engine.minimal_weights_tables import MinimalWeightsTables
+from polyphase.engine.minimal_weights_tiling import MinimalWeightsTiling
+from polyphase.engine.minimal_weights_tiling import axes_of as minimal_weights_axes
 from polyphase.engine.positions import LONGEST_UNEVEN_WINDOW, PositionsTiling
 from polyphase.engine.positions_tables import PositionsTables
 from polyphase.engine.stencil import stencils, step_counts
@@ -31,6 +34,7 @@ from polyphase.engine.taps import TapsTiling
 from polyphase.engine.taps_tables import TapsTables
 from polyphase.engine.target import Target
 from polyphase.engine.tiling import Tiling, lies_last
+from polyphase.engine.weights_tables import WeightsTables
 from polyphase.engine.weights_tiling import WeightsTiling, reached
 
 FLOATS = ("f32", "f64", "bf16", "f16")
@@ -176,6 +180,23 @@ def _refuse_weights(problem: Problem, target: Target) -> str | None:
     return _refuse_any_kernel(problem, target)
 
 
+def _refuse_minimal_weights(problem: Problem, target: Target) -> str | None:
+    reason = _refuse_weights(problem, target)
+    if reason:
+        return reason
+    if problem.groups > 1 and problem.in_channels == problem.out_channels == problem.groups:
+        return "channels that meet one by one make too few products of what is filtered"
+    axes = minimal_weights_axes(problem, target)
+    if all(axis.positions == 1 for axis in axes):
+        return "no two taps of a phase meet the outputs of two positions"
+    if any(len(axis.reach.live) < axis.axis.kernel_size for axis in axes):
+        return "some taps reach no output, and products are made of several"
+    taps = prod(len(axis.products) for axis in axes)
+    if taps > MOST_MINIMAL_TAPS:
+        return f"sums of {taps} products, more than {MOST_MINIMAL_TAPS}, would not stay in cache"
+    return None
+
+
 def _refuse_lines(problem: Problem, target: Target) -> str | None:
     """What ``taps`` refuses."""
     if problem.operator != "conv":
@@ -220,6 +241,14 @@ METHODS = (
         filters=True,
     ),
     Method("taps", ("conv",), _refuse_lines, TapsTiling, TapsTables, taps_kernel),
-    Method("weights", ("weight_grad",), _refuse_weights, WeightsTiling),
+    Method("weights", ("weight_grad",), _refuse_weights, WeightsTiling, WeightsTables),
+    Method(
+        "minimal_weights",
+        ("weight_grad",),
+        _refuse_minimal_weights,
+        MinimalWeightsTiling,
+        MinimalWeightsTables,
+        filters=True,
+    ),
     Method("reference", OPERATORS, lambda problem, target: None),
 )

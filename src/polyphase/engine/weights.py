@@ -15,7 +15,6 @@ from polyphase.engine.kernels.weights_context import CONTEXT, Shape
 from polyphase.engine.plan import Plan, planned
 from polyphase.engine.run import WORK_PER_THREAD, Contexts
 from polyphase.engine.target import Target
-from polyphase.engine.weights_tables import WeightsTables
 from polyphase.engine.weights_tiling import WeightsTiling
 
 # what changes from call to call stands at the head of the context
@@ -28,10 +27,10 @@ class WeightOperation:
 
     def __init__(self, plan: Plan) -> None:
         tiling = plan.tiling
-        if not isinstance(tiling, WeightsTiling):
+        if not isinstance(tiling, WeightsTiling) or plan.method.tables is None:
             raise ValueError(f"the {plan.method.name} computes no weight gradient")
         self.plan = plan
-        self.tables = tables = WeightsTables(tiling)
+        self.tables = tables = plan.method.tables(tiling)
         self._code = _code(tiling.choice.tile.shape, plan.target)
         useful = max(1, tables.multiply_adds // WORK_PER_THREAD)
         self._most_threads = min(len(tables.tasks), useful)

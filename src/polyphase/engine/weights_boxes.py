@@ -3,16 +3,17 @@
 Boxes that differ only in where they begin share all their tables.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from math import prod
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from polyphase.engine.cover import Table
-from polyphase.engine.kernels.weights_context import BOX
-from polyphase.engine.weights_reach import Places, Reach
+from polyphase.engine.kernels.weights_context import BOX, STEP
+from polyphase.engine.weights_reach import Places
 from polyphase.engine.weights_sizes import Corner
 from polyphase.engine.weights_tiling import WeightsTiling
 
@@ -38,8 +39,18 @@ class Lines:
         return np.concatenate(self._parts)
 
 
+class Reached(Protocol):
+    """What an axis tells of its runs."""
+
+    def span(self, first: int, length: int) -> tuple[int, Places, bool]:
+        """First output, where each from there on is kept, whether any is lacking."""
+
+    def windows(self, first: int, length: int) -> list[range]:
+        """The positions that meet an output, by tap."""
+
+
 @dataclass(frozen=True)
-class _Run:
+class Run:
     """A box along one axis; ``number`` is the same for runs that differ only in where they begin.
 
     ``start`` is the first output it reads, ``cells`` where each from there on is kept, ``windows``
@@ -56,20 +67,19 @@ class _Run:
 class _Runs:
     """All runs of one axis."""
 
-    def __init__(self, reach: Reach) -> None:
+    def __init__(self, reach: Reached) -> None:
         self._reach = reach
-        self._known: dict[Span, _Run] = {}
+        self._known: dict[Span, Run] = {}
         self._numbers: dict[object, int] = {}
 
-    def find(self, first: int, length: int) -> _Run:
+    def find(self, first: int, length: int) -> Run:
         """The run of this many positions from ``first`` on."""
         if (first, length) not in self._known:
             start, cells, lacks = self._reach.span(first, length)
-            taps = range(self._reach.axis.kernel_size)
-            windows = [self._reach.window(tap, first, length) for tap in taps]
+            windows = self._reach.windows(first, length)
             key = (length, cells.tobytes(), tuple(windows))
             number = self._numbers.setdefault(key, len(self._numbers))
-            self._known[first, length] = _Run(number, start, cells, lacks, windows)
+            self._known[first, length] = Run(number, start, cells, lacks, windows)
         return self._known[first, length]
 
 
@@ -89,12 +99,12 @@ class Side:
     spaced: bool
 
 
-class _Pack(NamedTuple):
-    """One side of a box: fields of its line in the table, distances of its cells, what to fetch."""
+class Pack(NamedTuple):
+    """One side of a box: fields of its line in the table, what to fetch, distances of its cells."""
 
     fields: tuple[int, int, int, int]
-    weights: Corner
     ahead: Span
+    weights: Corner
 
 
 class Boxes:
@@ -107,14 +117,19 @@ class Boxes:
         self.reaches = tiling.reaches(self.shape)
         self.x, self.y = x, y
         self.lines, self.places = Lines(2), Lines(1)
-        self.tiles, self.lists = Lines(2 + self.shape.taps), Lines(2)
+        self.tiles, self.lists = Lines(2 + self.shape.filtered + self.shape.taps), Lines(2)
         self.ahead = Lines(1)
+        self.steps, self.w_steps = Lines(len(STEP)), (0, 0)
         self._order_taps()
-        self._runs = [_Runs(reach) for reach in self.reaches]
+        self._runs = [_Runs(axis) for axis in self._axes()]
         self._classes: dict[object, tuple[int, ...]] = {}
         self._known_lists: dict[object, Span] = {}
         boxes = [self._box(*box) for box in tiling.boxes(tiling.choice.box)]
         self.table = np.array(boxes, np.int64).reshape(-1, len(BOX))
+
+    def _axes(self) -> Sequence[Reached]:
+        """The axes along which boxes are runs."""
+        return self.reaches
 
     def _order_taps(self) -> None:
         """Taps, or stretches of taps, in the order of their register tiles: the dead ones last.
@@ -150,14 +165,14 @@ class Boxes:
         y = sum(o * s for o, s in zip(starts, self.y.strides, strict=True))
         return x, y, *self._classes[key]
 
-    def _class(self, size: Corner, runs: list[_Run]) -> tuple[int, ...]:
+    def _class(self, size: Corner, runs: list[Run]) -> tuple[int, ...]:
         """All that boxes which differ only in where they begin have in common."""
         x = self._pack(self.x, [np.arange(n) for n in size], size)
         cells = [np.arange(size[0]), *(run.cells for run in runs)]
         y = self._pack(self.y, cells, self._extents(size))
         clear = not self.tile.exact and any(run.lacks for run in runs)
         tiles = self._tiles(size, runs, x.weights, y.weights)
-        return *x.fields, *y.fields, clear, *tiles, *x.ahead, *y.ahead
+        return *x.fields, *y.fields, False, clear, *tiles, *x.ahead, *y.ahead, 0, 0, 0, 0
 
     def _extents(self, size: Corner) -> Corner:
         """Cells of the output of a box, by axis."""
@@ -166,38 +181,54 @@ class Boxes:
         )
         return size[0], depth, height, width
 
-    def _pack(self, side: Side, cells: list[Places], extents: Corner) -> _Pack:
+    def _pack(self, side: Side, cells: list[Places], extents: Corner) -> Pack:
         """One side of a box: ``cells`` by axis, -1 for what no tap uses.
 
-        Axes that lie side by side in memory form one line. Behind each line is one cell more, for
-        what no tap uses: a vector's worth of cells is written at a time.
+        Behind each line is one cell more, for what no tap uses: a vector's worth of cells is
+        written at a time.
         """
-        axis, count = 3, len(cells[3])
-        while axis > 0 and not side.spaced and count * side.strides[3] == side.strides[axis - 1]:
-            axis -= 1
-            count *= len(cells[axis])
+        axis = self._line_axis(side, cells)
         whole = prod(extents[axis:])
         room = whole if side.spaced else whole + 1
         inner = [prod(extents[a + 1 :]) for a in range(axis, 4)]
         outer = [prod(extents[a + 1 : axis]) * room for a in range(axis)]
         n, d, h, w = (weight * side.pitch for weight in outer + inner)
         weights = n, d, h, w
+        offsets = [np.where(c < 0, c, c * weight) for c, weight in zip(cells, weights, strict=True)]
+        return Pack(*self._lines(side, offsets, axis, whole * side.pitch), weights)
+
+    def _line_axis(self, side: Side, cells: list[Places]) -> int:
+        """The axis from which on all that is packed lies side by side in memory, as one line."""
+        axis, count = 3, len(cells[3])
+        while axis > 0 and not side.spaced and count * side.strides[3] == side.strides[axis - 1]:
+            axis -= 1
+            count *= len(cells[axis])
+        return axis
+
+    def _lines(
+        self, side: Side, offsets: list[Places], axis: int, spare: int
+    ) -> tuple[tuple[int, int, int, int], Span]:
+        """The lines of one side of a box and what to fetch: ``offsets`` in its panel by axis.
+
+        What no tap uses, at -1, goes to the ``spare`` cell of a line.
+        """
         line, used = np.zeros(1, np.int64), np.ones(1, bool)
-        for number in range(axis, 4):
-            line = np.add.outer(line, cells[number] * weights[number]).ravel()
-            used = np.logical_and.outer(used, cells[number] >= 0).ravel()
+        for there in offsets[axis:]:
+            line = np.add.outer(line, there).ravel()
+            used = np.logical_and.outer(used, there >= 0).ravel()
         source, target = np.zeros(1, np.int64), np.zeros(1, np.int64)
-        for number in range(axis):
-            there = np.flatnonzero(cells[number] >= 0)
-            source = np.add.outer(source, there * side.strides[number]).ravel()
-            target = np.add.outer(target, cells[number][there] * weights[number]).ravel()
+        for stride, there in zip(side.strides, offsets[:axis], strict=False):
+            kept = np.flatnonzero(there >= 0)
+            source = np.add.outer(source, kept * stride).ravel()
+            target = np.add.outer(target, there[kept]).ravel()
+        count = len(line)
         if side.spaced and count:
             target = target + line[0]
         stretch = self.lines.add(np.stack([source, target], 1))
-        places = np.full(-(-count // self.tiling.lanes) * self.tiling.lanes, whole * side.pitch)
+        places = np.full(-(-count // self.tiling.lanes) * self.tiling.lanes, spare)
         places[:count][used] = line[used]
         place, _ = self.places.add(places[:, None])
-        return _Pack((*stretch, count, place), weights, self._ahead(side, source, count))
+        return (*stretch, count, place), self._ahead(side, source, count)
 
     def _ahead(self, side: Side, sources: Places, count: int) -> Span:
         """Offsets of the cache lines that hold one side of a box, for all channels of a pack."""
@@ -219,7 +250,7 @@ class Boxes:
         start, stop = self.ahead.add(np.concatenate([offsets, padding]))
         return start, stop - len(padding)
 
-    def _tiles(self, size: Corner, runs: list[_Run], x: Corner, y: Corner) -> Span:
+    def _tiles(self, size: Corner, runs: list[Run], x: Corner, y: Corner) -> Span:
         """Register tiles of a box, each with its list of positions; ``x`` and ``y`` are weights."""
         taps = self.shape.taps
         offsets = self.entries[:, 0] * self.tiling.y_cells(self.shape, self.tiling.choice.box)

@@ -44,6 +44,10 @@ class Reach:
         high = min((self.output_size - 1 - start) // s + 1 - first, length)
         return range(low, max(low, high))
 
+    def windows(self, first: int, length: int) -> list[range]:
+        """The windows of a run at all taps."""
+        return [self.window(tap, first, length) for tap in range(self.axis.kernel_size)]
+
     def window_count(self, length: int) -> int:
         """Number of different windows, over all runs of this length and all taps."""
         if length not in self._window_counts:

@@ -65,6 +65,11 @@ class Sizes:
         """Taps of the kernel."""
         return prod(axis.kernel_size for axis in self.axes)
 
+    @property
+    def sorted_reaches(self) -> tuple[Reach, Reach, Reach]:
+        """The three axes, outputs sorted by residue of the stride."""
+        return self._reaches[0]
+
     @cached_property
     def _reaches(self) -> tuple[tuple[Reach, Reach, Reach], ...]:
         depth, height, width = (

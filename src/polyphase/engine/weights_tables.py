@@ -33,7 +33,7 @@ class WeightsTables:
         pitch = self.shape.y_pitch(tiling.lanes)
         packed = min(choice.y_group * tile.y_block, tiling.out_channels)
         self.y = _side(tiling.problem.output_shape, pitch, packed, tiling.y_last, self.shape.spaced)
-        self.boxes = Boxes(tiling, self.x, self.y)
+        self.boxes = self._make_boxes()
         self._fill_tasks()
         self._finish()
 
@@ -43,6 +43,23 @@ class WeightsTables:
         tiling = self.tiling
         total = prod(tiling.positions) * tiling.tap_count * tiling.in_channels
         return total * tiling.problem.out_channels
+
+    def _make_boxes(self) -> Boxes:
+        return Boxes(self.tiling, self.x, self.y)
+
+    def _panels(self) -> tuple[int, int, int]:
+        """Elements of a panel of either side, and those from one output channel to the next."""
+        tiling, choice = self.tiling, self.choice
+        line = 64 // tiling.item
+        # each line may be followed by a cell that no tap uses, and a vector may read on
+        lines = prod(choice.box[:3]) * self.x.pitch
+        x_panel = rounded(tiling.x_elements(self.tile, choice.box) + lines, line)
+        y_panel = tiling.y_elements(self.tile, choice.box)
+        if self.shape.spaced:
+            return x_panel, y_panel, y_panel // self.tile.y_block
+        row = self.boxes.reaches[2].cells(choice.box[3])
+        y_panel = rounded(y_panel + y_panel // row, line)
+        return x_panel, y_panel, y_panel
 
     def _fill_tasks(self) -> None:
         """Tasks and deliveries. Chunks come slowest, so that blocks of one chunk run together."""
@@ -102,19 +119,12 @@ class WeightsTables:
         """Lay out scratch and fill the context."""
         tiling, choice, item = self.tiling, self.choice, self.tiling.item
         line = 64 // item
-        # each line may be followed by a cell that no tap uses, and a vector may read on
-        lines = prod(choice.box[:3]) * self.x.pitch
-        x_panel = _rounded(tiling.x_elements(self.tile, choice.box) + lines, line)
-        y_panel = tiling.y_elements(self.tile, choice.box)
-        spacing = y_panel // self.tile.y_block
-        if not self.shape.spaced:
-            row = self.boxes.reaches[2].cells(choice.box[3])
-            spacing = y_panel = _rounded(y_panel + y_panel // row, line)
+        x_panel, y_panel, spacing = self._panels()
         beyond = self.width
         x_size = choice.x_range * x_panel
-        y_size = _rounded(choice.y_group * y_panel + beyond, line)
+        y_size = rounded(choice.y_group * y_panel + beyond, line)
         scratch = x_size + y_size + (self.block_size if self.local else 0)
-        self.scratch_bytes = _rounded(scratch * item, 4096)
+        self.scratch_bytes = rounded(scratch * item, 4096)
         self.rest_elements = 0 if self.local else self.chunks * self.chunk_size
         taps = tiling.tap_count
         values: dict[str, int | Table] = {
@@ -129,6 +139,9 @@ class WeightsTables:
             "lists": self.boxes.lists.joined().astype(np.int32),
             "ahead": self.boxes.ahead.joined().astype(np.int32),
             "sources": self._sources(),
+            "steps": self.boxes.steps.joined(),
+            "w_step_start": self.boxes.w_steps[0],
+            "w_step_stop": self.boxes.w_steps[1],
             "scratch_size": self.scratch_bytes,
             "x_size": x_size,
             "y_size": y_size,
@@ -159,7 +172,8 @@ class WeightsTables:
         self.context = np.array([plain.get(name, 0) for name in CONTEXT], np.int64)
 
 
-def _rounded(value: int, step: int) -> int:
+def rounded(value: int, step: int) -> int:
+    """The next multiple of ``step``."""
     return -(-value // step) * step
 
 

@@ -151,9 +151,12 @@ class WeightsTiling(Sizes):
 
     def _arithmetic(self, tile: Tile) -> float:
         """Cycles of all register tiles, for one position."""
-        share = self._exact_share if tile.exact else 1.0
-        steps = self.groups * self.blocks(tile) * self.tiles(tile)
-        return steps * self.costs.step(tile.shape) * share
+        blocks = self.groups * self.blocks(tile)
+        return blocks * self.steps(tile) * self.costs.step(tile.shape)
+
+    def steps(self, tile: Tile) -> float:
+        """Register tiles of a block of weights that a position takes part in."""
+        return self.tiles(tile) * (self._exact_share if tile.exact else 1.0)
 
     @cached_property
     def _exact_share(self) -> float:
@@ -201,6 +204,7 @@ class WeightsTiling(Sizes):
         arithmetic = prod(self.positions) * self._arithmetic(tile)
         arithmetic += boxes * tiles * (60 + 2 * vectors)
         x_panel = self.x_elements(tile, box)
+        steps = prod(self.positions) * self.steps(tile)
         return Work(
             self.costs,
             boxes,
@@ -210,7 +214,7 @@ class WeightsTiling(Sizes):
             x_panel,
             self.y_elements(tile, box),
             x_streamed=boxes * blocks * x_panel / self.lanes * 2,
-            y_streamed=boxes * tiles * prod(box) * tile.shape.tile_vectors * 1.5,
+            y_streamed=blocks * steps * tile.shape.tile_vectors * 1.5,
             ahead=tile.shape.ahead,
         )
 

@@ -19,7 +19,7 @@ from itertools import product
 from llvmlite import ir
 
 from polyphase.engine.emit import I8, I32, I64, POINTER, STORAGE, Record
-from polyphase.engine.kernels import panels, weights_delivery
+from polyphase.engine.kernels import panels, weights_delivery, weights_steps
 from polyphase.engine.kernels.weights_context import (
     BOX,
     DELIVERY,
@@ -92,7 +92,8 @@ class _Weights:
         self.storage = STORAGE[shape.dtype]
         self.kind = ir.DoubleType() if shape.dtype == "f64" else ir.FloatType()
         self.tile_size = shape.sums * lanes
-        self.tile_fields = ["start", "stop", *(f"tap{i}" for i in range(shape.taps))]
+        place = ["x"] if shape.filtered else []
+        self.tile_fields = ["start", "stop", *place, *(f"tap{i}" for i in range(shape.taps))]
 
     def build(self) -> str:
         """IR text of the kernel."""
@@ -106,6 +107,8 @@ class _Weights:
             panel = panels.Panel(shape.dtype, pitch, spaced, shape.last(side), pixel)
             self.pack[side] = panels.function(self.module, f"pack_{side}", panel, lanes)
         self.deliver = weights_delivery.function(self.module, shape, lanes)
+        if shape.filtered:
+            self.steps = weights_steps.function(self.module, self.kind, lanes)
         e = self.e = Function(self.module, "run", [], lanes)
         self.ahead = Ahead(e, self.storage)
         computing = e.builder.icmp_signed("==", e.c["phase"], e.const(0))
@@ -139,14 +142,15 @@ class _Weights:
         with e.loop(task["box_start"], task["box_stop"]) as boxes:
             box = e.record(c["boxes"], boxes.index, BOX)
             fresh = e.builder.icmp_signed("==", boxes.index, task["box_start"])
-            last = e.builder.icmp_signed("==", e.add(boxes.index, 1), task["box_stop"])
-            final = e.builder.and_(last, e.builder.icmp_signed("==", c["chunks"], e.const(1)))
+            ends = e.builder.icmp_signed("==", e.add(boxes.index, 1), task["box_stop"])
+            final = e.builder.and_(ends, e.builder.icmp_signed("==", c["chunks"], e.const(1)))
+            self._clear("x", box, packed["x"])
             self._pack("x", task, box, packed["x"], task["x_start"], task["x_stop"])
             with e.loop(task["y_start"], task["y_stop"], c["y_group"]) as groups:
                 stop = e.least(e.add(groups.index, c["y_group"]), task["y_stop"])
                 if self.shape.ahead:
                     self._look_ahead(task, box, boxes.index, stop)
-                self._clear(box, packed["y"])
+                self._clear("y", box, packed["y"])
                 self._pack("y", task, box, packed["y"], groups.index, stop)
                 with e.loop(groups.index, stop, carried=[packed["y"]]) as y_blocks:
                     y = y_blocks.index
@@ -159,6 +163,9 @@ class _Weights:
                         panel = e.mul(e.builder.sub(x, task["x_start"]), c["x_panel"])
                         sides = e.at(packed["x"], panel, self.kind), y_blocks.values[0]
                         self._block(box, *sides, block, fresh)
+                        if self.shape.filtered:
+                            with e.when(ends):
+                                self._go_through("w", c, block)
                         with e.when(final):
                             self._call_deliver(task, block, x, y)
                     y_blocks.carry([e.at(y_blocks.values[0], c["y_panel"], self.kind)])
@@ -175,12 +182,14 @@ class _Weights:
             self._rest(self._sums(tile, x, y), tiles.values[0], fresh)
             tiles.carry([e.at(tiles.values[0], self.tile_size, self.kind)])
 
-    def _clear(self, box: Record, packed: ir.Value) -> None:
-        """Zero where a box reaches beyond the output."""
+    def _clear(self, side: str, box: Record, packed: ir.Value) -> None:
+        """Zero where a box reaches beyond the output, or a group of positions beyond the input."""
         e = self.e
-        with e.when(e.builder.icmp_signed("!=", box["clear"], e.const(0))):
+        if side == "x" and not self.shape.filtered:
+            return
+        with e.when(e.builder.icmp_signed("!=", box[f"{side}_clear"], e.const(0))):
             zero = ir.Constant(ir.VectorType(self.kind, self.lanes), None)
-            with e.loop(0, e.c["y_size"], self.lanes) as cells:
+            with e.loop(0, e.c[f"{side}_size"], self.lanes) as cells:
                 e.store_vector(zero, packed, cells.index)
 
     def _pack(
@@ -216,6 +225,15 @@ class _Weights:
                 spacing,
             ],
         )
+        if self.shape.filtered:
+            with e.loop(start, stop, carried=[packed]) as blocks:
+                self._go_through(side, box, blocks.values[0])
+                blocks.carry([e.at(blocks.values[0], c[f"{side}_panel"], self.kind)])
+
+    def _go_through(self, what: str, steps: Record, where: ir.Value) -> None:
+        """A panel of either side, or a block of sums, through its steps."""
+        first, last = steps[f"{what}_step_start"], steps[f"{what}_step_stop"]
+        self.e.builder.call(self.steps, [where, self.e.c["steps"], first, last])
 
     def _origin(self, side: str, task: Record, box: Record, block: ir.Value) -> ir.Value:
         """Where a block of channels of one side of a box begins in memory."""
@@ -252,6 +270,7 @@ class _Weights:
         e, shape, lanes = self.e, self.shape, self.lanes
         lists = e.c["lists"]
         outputs = [e.at(y, tile[f"tap{i}"], self.kind) for i in range(shape.taps)]
+        origin = e.at(x, tile["x"], self.kind) if shape.filtered else x
         fetch = self.ahead.fetching(tile) if shape.ahead else None
         zero = ir.Constant(ir.VectorType(self.kind, lanes), None)
         with e.loop(tile["start"], tile["stop"], carried=[zero] * shape.sums) as positions:
@@ -261,7 +280,7 @@ class _Weights:
             pair = e.load(lists, positions.index, I64)
             at_x = e.builder.and_(pair, e.const(0xFFFFFFFF))
             at_y = e.builder.lshr(pair, e.const(32))
-            inputs = [e.at(x, at_x, self.kind)]
+            inputs = [e.at(origin, at_x, self.kind)]
             reached = [e.at(output, at_y, self.kind) for output in outputs]
             wide, narrow = (inputs, reached) if shape.kind == "inputs" else (reached, inputs)
             vectors = [

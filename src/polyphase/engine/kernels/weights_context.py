@@ -10,18 +10,23 @@ from polyphase.engine.target import Target
 
 CONTEXT = (
     "x y w scratch rests phase next ticket tasks task_count deliveries delivery_count boxes "
-    "lines places tiles lists sources ahead "
+    "lines places tiles lists sources ahead steps w_step_start w_step_stop "
     "scratch_size x_size y_size x_panel y_panel y_group rest_x rest_y chunks chunk_size local "
     "x_block y_block in_channels out_channels x_channel x_pixel y_channel y_pixel y_spacing "
     "w_input w_output taps"
 ).split()
-TABLES = "x y w scratch rests tasks deliveries boxes lines places tiles lists sources ahead".split()
+TABLES = (
+    "x y w scratch rests tasks deliveries boxes lines places tiles lists sources ahead steps"
+).split()
 TASK = "x y w rest x_start x_stop y_start y_stop box_start box_stop".split()
 BOX = (
-    "x y x_line_start x_line_stop x_count x_place y_line_start y_line_stop y_count y_place clear "
-    "tile_start tile_stop x_ahead_start x_ahead_stop y_ahead_start y_ahead_stop"
+    "x y x_line_start x_line_stop x_count x_place y_line_start y_line_stop y_count y_place "
+    "x_clear y_clear tile_start tile_stop x_ahead_start x_ahead_stop y_ahead_start y_ahead_stop "
+    "x_step_start x_step_stop y_step_start y_step_stop"
 ).split()
 DELIVERY = "rest w x_block y_block".split()
+# elements of a panel or a block become the sum of two others times half as much as the factors
+STEP = "target first second count first_factor second_factor".split()
 # where a vector of sums of kind taps goes: its place in the block, in the weights, how many lanes
 DIRECT = "source target count".split()
 
@@ -35,7 +40,8 @@ class Shape:
     vectors for the others. Where output channels are ``spaced``, each is packed by itself: a tap is
     one of a channel, and the rows of kind ``inputs`` are taps that follow it. ``x_last`` and
     ``y_last`` are the layouts in memory; ``y_pixel`` is the number of output channels where a block
-    has few and all of them. With ``ahead`` what is packed next is fetched meanwhile.
+    has few and all of them. With ``ahead`` what is packed next is fetched meanwhile. Where the
+    problem is ``filtered``, panels and sums go through steps.
     """
 
     dtype: str
@@ -48,6 +54,7 @@ class Shape:
     y_last: bool
     y_pixel: int
     ahead: bool
+    filtered: bool = False
 
     @property
     def tile_rows(self) -> int:
@@ -89,7 +96,8 @@ class Shape:
         last = "_cl" if self.y_last else ""
         spaced = "_spaced" if self.spaced else ""
         tile = f"{self.taps}x{self.rows}x{self.vectors}"
-        return f"{self.dtype}_weights_{self.kind}_{tile}{spaced}{last}_{target.name}"
+        method = "minimal_weights" if self.filtered else "weights"
+        return f"{self.dtype}_{method}_{self.kind}_{tile}{spaced}{last}_{target.name}"
 
 
 class Function(Emitter):
