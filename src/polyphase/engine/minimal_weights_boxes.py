@@ -1,4 +1,4 @@
-"""The boxes of method ``minimal_weights``: their planes, and the steps and products of these."""
+"""The boxes of method ``minimal_weights``: sums of both sides, and products of these."""
 
 from collections.abc import Sequence
 from itertools import product
@@ -7,21 +7,22 @@ from math import prod
 import numpy as np
 
 from polyphase.engine.cover import Table
-from polyphase.engine.minimal_weights_planes import Planes
+from polyphase.engine.kernels.weights_context import FORM, STEP
 from polyphase.engine.minimal_weights_tiling import MinimalWeightsTiling
-from polyphase.engine.weights_boxes import Boxes, Reached, Run, Side, Span
+from polyphase.engine.weights_boxes import Boxes, Lines, Reached, Run, Side, Span
 from polyphase.engine.weights_sizes import Corner
 
 
 class MinimalBoxes(Boxes):
-    """The tables of boxes whose positions are taken in groups."""
+    """The table of boxes whose positions are taken in groups, and those that it points into."""
 
     tiling: MinimalWeightsTiling
 
     def __init__(self, tiling: MinimalWeightsTiling, x: Side, y: Side) -> None:
         self.grouped = tiling.grouped
+        self.groups, self.forms = Lines(2), Lines(len(FORM))
         super().__init__(tiling, x, y)
-        self.w_steps = self.steps.add(self._sum_steps())
+        self.steps = self._steps()
 
     def _axes(self) -> Sequence[Reached]:
         return self.grouped
@@ -29,20 +30,18 @@ class MinimalBoxes(Boxes):
     def _order_taps(self) -> None:
         """Where the gradients of the taps are found, among the sums of the products."""
         kernels = [range(axis.kernel_size) for axis in self.tiling.axes]
-        taps = list(product(*kernels))
-        self.entries = np.array([(0, *tap) for tap in taps], np.int64)
-        depth, height, width = (len(axis.products) for axis in self.grouped)
-        self.tile_count = self.live_tiles = depth * height * width
-        d, h, w = (
-            axis.slots[self.entries[:, 1 + number]] for number, axis in enumerate(self.grouped)
-        )
-        self.slots = (d * height + h) * width + w
-
-    def _sum_steps(self) -> Table:
-        """What a block of sums goes through."""
+        self.entries = np.array([(0, *tap) for tap in product(*kernels)], np.int64)
         counts = [len(axis.products) for axis in self.grouped]
-        tile = self.shape.sums * self.tiling.lanes
-        strides = [tile * prod(counts[axis + 1 :]) for axis in range(3)]
+        self.tile_count = self.live_tiles = prod(counts)
+        self.slots = np.zeros(len(self.entries), np.int64)
+        for number, axis in enumerate(self.grouped):
+            self.slots = self.slots * counts[number] + axis.slots[self.entries[:, 1 + number]]
+
+    def _steps(self) -> Table:
+        """What the sums of a block go through, axis by axis."""
+        counts = [len(axis.products) for axis in self.grouped]
+        size = self.shape.sums * self.tiling.lanes
+        strides = [size * prod(counts[axis + 1 :]) for axis in range(3)]
         found = []
         for number in (2, 1, 0):
             # what becomes no gradient is not looked at again
@@ -53,77 +52,89 @@ class MinimalBoxes(Boxes):
             others[number] = [0]
             for base in product(*others):
                 at = sum(b * s for b, s in zip(base, strides, strict=True))
-                for target, *terms in self.grouped[number].w_steps:
-                    places = [
-                        at + plane * strides[number]
-                        for plane in (target, *(t.plane for t in terms))
-                    ]
-                    found.append([*places, tile, *(int(2 * t.factor) for t in terms)])
-        return np.array(found, np.int64).reshape(-1, 6)
+                for target, *terms in self.grouped[number].steps:
+                    read = [target, *(term.product for term in terms)]
+                    places = [at + slot * strides[number] for slot in read]
+                    found.append([*places, *(int(2 * term.factor) for term in terms)])
+        return np.array(found, np.int64).reshape(-1, len(STEP))
 
     def _class(self, size: Corner, runs: list[Run]) -> tuple[int, ...]:
-        lanes = self.tiling.lanes
-        sides = []
-        for side, planes in ((self.x, self.tiling.x_planes), (self.y, self.tiling.y_planes)):
-            sides.append(planes(self.tile.shape, size))
-        x, y = sides
-        places = [axis.place(np.arange(n)) for axis, n in zip(self.grouped, size[1:], strict=True)]
-        at_x = [np.arange(size[0]) * x.weights[0]]
-        at_x += [x.offsets(number, *place) for number, place in enumerate(places)]
-        at_y = [np.arange(size[0]) * y.weights[0]]
-        for number, (axis, run) in enumerate(zip(self.grouped, runs, strict=True)):
-            plane, cell = np.divmod(run.cells, axis.y_cells(size[1 + number]))
-            at_y.append(y.offsets(number, plane, cell))
-        fields: list[int] = []
-        ahead: list[int] = []
-        for side, offsets, panel in ((self.x, at_x, x), (self.y, at_y, y)):
-            told, fetched = self._lines(side, offsets, self._line_axis(side, offsets), panel.spare)
-            fields += told
-            ahead += fetched
-        cut = any(n % axis.group for axis, n in zip(self.grouped, size[1:], strict=True))
-        clear = any(run.lacks for run in runs)
-        apart = [axis.apart for axis in self.grouped]
-        steps: list[int] = []
-        for panel, through, raw in (
-            (
-                x,
-                [axis.x_steps for axis in self.grouped],
-                [range(axis.positions) for axis in self.grouped],
-            ),
-            (y, [axis.y_steps for axis in self.grouped], [axis.y_raw for axis in self.grouped]),
+        full = self.tiling.full(size)
+        x = self._pack(self.x, [np.arange(n) for n in size], full)
+        cells = [np.arange(size[0]), *(run.cells for run in runs)]
+        y = self._pack(self.y, cells, self._extents(full))
+        lacks = any(run.lacks for run in runs)
+        origins = [axis.origins(n) for axis, n in zip(self.grouped, size[1:], strict=True)]
+        at_x, at_y = np.zeros(1, np.int64), np.zeros(1, np.int64)
+        for places, x_weight, y_weight in zip(
+            [np.arange(size[0]), *origins], x.weights, y.weights, strict=True
         ):
-            lines = list(panel.steps(through, raw, apart, lanes))
-            steps += self.steps.add(np.array(lines, np.int64).reshape(-1, 6))
-        tiles = self._products(size, x, y)
-        return *fields, cut, clear, *tiles, *ahead, *steps
+            at_x = np.add.outer(at_x, places * x_weight).ravel()
+            at_y = np.add.outer(at_y, places * y_weight).ravel()
+        groups = self.groups.add(np.stack([at_x, at_y], 1))
+        x_plane, y_plane = (self.tiling.plane(len(at_x), side.pitch) for side in (self.x, self.y))
+        apart = [axis.apart for axis in self.grouped]
+        x_steps = [a * weight for a, weight in zip(apart, x.weights[1:], strict=True)]
+        tap_steps = [axis.tap_step for axis in self.grouped]
+        y_steps = [a * weight for a, weight in zip(tap_steps, y.weights[1:], strict=True)]
+        forms = self._forms(full, y.weights, y_plane)
+        tiles = self._products(size, x_plane, y_plane)
+        fields = *x.fields, *y.fields, full != size, lacks, *tiles, *x.ahead, *y.ahead
+        return *fields, *groups, *x_steps, *y_steps, x_plane, y_plane, *forms
 
-    def _products(self, size: Corner, x: Planes, y: Planes) -> Span:
+    def _forms(self, full: Corner, weights: Corner, plane: int) -> Span:
+        """For each phase the kind of its sums, where its outputs begin, and where the sums go."""
+        table, kinds, at = [], self.shape.y_sums, 0
+        for phases, sums in zip(self.tiling.phases, self.tiling.y_sums, strict=True):
+            cells = (
+                axis.reach.cell(phase.taps[0], length)
+                for axis, phase, length in zip(self.grouped, phases, full[1:], strict=True)
+            )
+            source = sum(c * weight for c, weight in zip(cells, weights[1:], strict=True))
+            table.append((kinds.index(sums), source, at * plane))
+            at += prod(map(len, sums))
+        return self.forms.add(np.array(table, np.int64))
+
+    def _products(self, size: Corner, x_plane: int, y_plane: int) -> Span:
         """Register tiles of a box: a product of three axes each, and its list of positions."""
+        starts, at = {}, 0
+        for phases, sums in zip(self.tiling.phases, self.tiling.y_sums, strict=True):
+            starts[phases] = at
+            at += prod(map(len, sums))
+        x_strides = _strides([len(sums) for sums in self.tiling.x_sums], x_plane)
         table = []
         for chosen in product(*(axis.products for axis in self.grouped)):
-            at_x = sum((p.x or 0) * s for p, s in zip(chosen, x.strides, strict=True))
-            at_y = sum(
-                p.y * s + p.shift * w
-                for p, s, w in zip(chosen, y.strides, y.weights[1:], strict=True)
-            )
-            whole = tuple(p.x is None for p in chosen)
-            table.append([*self._positions(whole, size, x, y), at_x, at_y])
+            phases = tuple(phase for phase, _ in chosen)
+            y_strides = _strides([len(phase.sums) for phase in phases], y_plane)
+            products = [found for _, found in chosen]
+            at_x = sum((p.x or 0) * s for p, s in zip(products, x_strides, strict=True))
+            at_y = sum(p.y * s for p, s in zip(products, y_strides, strict=True))
+            whole = [p.x is None for p in products]
+            listed = self._positions(size, whole, x_strides, y_strides)
+            table.append([*listed, at_x, starts[phases] * y_plane + at_y])
         return self.tiles.add(np.array(table, np.int64))
 
-    def _positions(self, whole: tuple[bool, ...], size: Corner, x: Planes, y: Planes) -> Span:
-        """The list of all groups of a box, or where an axis is ``whole`` of all its positions."""
-        key = (whole, size)
+    def _positions(
+        self, size: Corner, whole: list[bool], x_strides: list[int], y_strides: list[int]
+    ) -> Span:
+        """The list of all groups of a box; of all positions along axes that are ``whole``."""
+        y_strides = [stride * w for stride, w in zip(y_strides, whole, strict=True)]
+        key = (size, tuple(whole), tuple(y_strides))
         if key not in self._known_lists:
-            at_x = np.arange(size[0]) * x.weights[0]
-            at_y = np.arange(size[0]) * y.weights[0]
+            group, at_x, at_y = (np.arange(size[0]), *np.zeros((2, size[0]), np.int64))
             for number, axis in enumerate(self.grouped):
                 length = size[1 + number]
-                if whole[number]:
-                    plane, cell = axis.place(np.arange(length))
-                else:
-                    cell = np.arange(axis.x_cells(length))
-                    plane = np.zeros_like(cell)
-                at_x = np.add.outer(at_x, x.offsets(number, plane, cell)).ravel()
-                at_y = np.add.outer(at_y, y.offsets(number, plane, cell)).ravel()
+                places = np.arange(length) if whole[number] else axis.origins(length)
+                cell = places // axis.group * axis.apart + places % axis.apart
+                residue = places // axis.apart % axis.positions
+                group = np.add.outer(group * len(axis.origins(length)), cell).ravel()
+                at_x = np.add.outer(at_x, residue * x_strides[number]).ravel()
+                at_y = np.add.outer(at_y, residue * y_strides[number]).ravel()
+            at_x, at_y = at_x + group * self.x.pitch, at_y + group * self.y.pitch
             self._known_lists[key] = self.lists.add(np.stack([at_x, at_y], 1))
         return self._known_lists[key]
+
+
+def _strides(counts: list[int], plane: int) -> list[int]:
+    """Elements between neighbours along each axis of planes."""
+    return [plane * prod(counts[axis + 1 :]) for axis in range(3)]

@@ -2,23 +2,24 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import product
 from math import prod
 
 from polyphase.arithmetic.problem import Problem
-from polyphase.engine.kernels.weights_context import Shape
-from polyphase.engine.minimal_weights_axis import GroupedAxis, grouped
-from polyphase.engine.minimal_weights_planes import Planes
+from polyphase.engine.kernels.weights_context import Sums
+from polyphase.engine.minimal_weights_axis import GroupedAxis, Phase, grouped
 from polyphase.engine.target import Target
 from polyphase.engine.weights_sizes import Corner, Sizes, Tile
 from polyphase.engine.weights_tiling import WeightsTiling
 
-# cycles of a vector that goes through a step
-STEP_CYCLES = 2.5
+# cycles of a vector that is read or written while sums of one side are made
+SUM_CYCLES = 1.2
 
 
-def axes_of(problem: Problem, target: Target) -> tuple[GroupedAxis, ...]:
-    """The three axes of a problem in the groups that take the fewest products."""
-    return tuple(grouped(reach) for reach in Sizes(problem, target).sorted_reaches)
+def axes_of(problem: Problem, target: Target) -> tuple[GroupedAxis, GroupedAxis, GroupedAxis]:
+    """The three axes of a problem, in the groups that take the fewest products."""
+    depth, height, width = (grouped(reach) for reach in Sizes(problem, target).sorted_reaches)
+    return depth, height, width
 
 
 class MinimalWeightsTiling(WeightsTiling):
@@ -26,6 +27,11 @@ class MinimalWeightsTiling(WeightsTiling):
 
     def __init__(self, problem: Problem, target: Target, cache_bytes: int) -> None:
         self.grouped = axes_of(problem, target)
+        self.x_sums = _sums(axis.x_sums for axis in self.grouped)
+        self.phases = list(product(*(axis.phases for axis in self.grouped)))
+        self.y_sums = [_sums(phase.sums for phase in phases) for phases in self.phases]
+        self.x_count = prod(map(len, self.x_sums))
+        self.y_count = sum(prod(map(len, sums)) for sums in self.y_sums)
         super().__init__(problem, target, cache_bytes)
 
     def describe(self) -> str:
@@ -35,10 +41,12 @@ class MinimalWeightsTiling(WeightsTiling):
 
     def register_tiles(self) -> Iterator[Tile]:
         """Register tiles that fit the registers: one product each."""
+        kinds = tuple(dict.fromkeys(self.y_sums))
         for tile in super().register_tiles():
             shape = tile.shape
             if shape.kind in ("outputs", "inputs") and shape.taps == 1 and not shape.spaced:
-                yield replace(tile, shape=replace(shape, filtered=True), exact=False)
+                shape = replace(shape, x_sums=self.x_sums, y_sums=kinds)
+                yield replace(tile, shape=shape, exact=False)
 
     def tiles(self, tile: Tile) -> int:
         """Register tiles of a block of weights."""
@@ -48,53 +56,53 @@ class MinimalWeightsTiling(WeightsTiling):
         """Register tiles that a position takes part in, groups at the border made full."""
         return prod(axis.work for axis in self.grouped)
 
-    def x_planes(self, shape: Shape, box: Corner) -> Planes:
-        """How the input of a box is packed."""
-        cells = [axis.x_cells(n) for axis, n in zip(self.grouped, box[1:], strict=True)]
-        planes = [axis.x_planes for axis in self.grouped]
-        return Planes(planes, (box[0], *cells), shape.x_pitch(self.lanes), self.lanes)
+    def groups_of(self, box: Corner) -> int:
+        """Groups of positions of a box."""
+        lengths = (len(axis.origins(n)) for axis, n in zip(self.grouped, box[1:], strict=True))
+        return box[0] * prod(lengths)
 
-    def y_planes(self, shape: Shape, box: Corner) -> Planes:
-        """How the output of a box is packed."""
-        cells = [axis.y_cells(n) for axis, n in zip(self.grouped, box[1:], strict=True)]
-        planes = [axis.y_planes for axis in self.grouped]
-        return Planes(planes, (box[0], *cells), shape.y_pitch(self.lanes), self.lanes)
+    def full(self, box: Corner) -> Corner:
+        """A box whose last groups are made full."""
+        d, h, w = (axis.full(n) for axis, n in zip(self.grouped, box[1:], strict=True))
+        return box[0], d, h, w
+
+    def plane(self, groups: int, pitch: int) -> int:
+        """Elements of one sum, in all groups: vectors may reach beyond the last channel."""
+        return (-(-groups * pitch // self.lanes) + 1) * self.lanes
 
     def x_elements(self, tile: Tile, box: Corner) -> int:
-        """Elements of a packed block of input channels."""
-        return self.x_planes(tile.shape, box).elements
+        """Elements of the sums of a block of input channels."""
+        return self.x_count * self.plane(self.groups_of(box), tile.shape.x_pitch(self.lanes))
 
     def y_elements(self, tile: Tile, box: Corner) -> int:
-        """Elements of a packed block of output channels."""
-        return self.y_planes(tile.shape, box).elements
+        """Elements of the sums of a block of output channels."""
+        return self.y_count * self.plane(self.groups_of(box), tile.shape.y_pitch(self.lanes))
 
     def _box(self, positions: int) -> Corner:
         """A box of about this many positions, whole groups of them."""
-        n, *box = super()._box(positions)
-        d, h, w = (
-            min(-(-length // axis.group) * axis.group, axis.reach.size)
-            for axis, length in zip(self.grouped, box, strict=True)
-        )
+        box = self.full(super()._box(positions))
+        n, d, h, w = (min(a, b) for a, b in zip(box, self.positions, strict=True))
         return n, d, h, w
 
     def _pack_x(self, tile: Tile, box: Corner, blocks: int) -> float:
-        through = self._through(self.x_planes(tile.shape, box), "x") * blocks
-        return super()._pack_x(tile, box, blocks) + through
+        vectors = -(-tile.shape.x_pitch(self.lanes) // self.lanes)
+        summed = self.groups_of(box) * blocks * vectors * _moved([self.x_sums]) * SUM_CYCLES
+        return super()._pack_x(tile, box, blocks) + summed
 
     def _pack_y(self, tile: Tile, box: Corner, blocks: int) -> float:
-        through = self._through(self.y_planes(tile.shape, box), "y") * blocks
-        return super()._pack_y(tile, box, blocks) + through
+        vectors = -(-tile.shape.y_pitch(self.lanes) // self.lanes)
+        summed = self.groups_of(box) * blocks * vectors * _moved(self.y_sums) * SUM_CYCLES
+        return super()._pack_y(tile, box, blocks) + summed
 
-    def _through(self, planes: Planes, side: str) -> float:
-        """The steps of a block of channels, in cycles."""
-        count = 0
-        for number in range(3):
-            others = 1
-            for a, axis in enumerate(self.grouped):
-                if a < number:
-                    others *= axis.positions if side == "x" else len(axis.y_raw)
-                elif a > number:
-                    others *= axis.x_planes if side == "x" else axis.y_planes
-            axis = self.grouped[number]
-            count += others * len(axis.x_steps if side == "x" else axis.y_steps)
-        return count * planes.size / self.lanes * STEP_CYCLES
+
+def _sums(axes: Iterator[list[tuple[tuple[int, int], ...]]]) -> Sums:
+    depth, height, width = map(tuple, axes)
+    return depth, height, width
+
+
+def _moved(sums: list[Sums]) -> int:
+    """Vectors that are read and written for a group."""
+    return sum(
+        prod(len({o for s in axis for o, _ in s}) for axis in kind) + prod(map(len, kind))
+        for kind in sums
+    )

@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from polyphase.engine.cover import Table
-from polyphase.engine.kernels.weights_context import BOX, STEP
+from polyphase.engine.kernels.weights_context import BOX
 from polyphase.engine.weights_reach import Places
 from polyphase.engine.weights_sizes import Corner
 from polyphase.engine.weights_tiling import WeightsTiling
@@ -119,7 +119,6 @@ class Boxes:
         self.lines, self.places = Lines(2), Lines(1)
         self.tiles, self.lists = Lines(2 + self.shape.filtered + self.shape.taps), Lines(2)
         self.ahead = Lines(1)
-        self.steps, self.w_steps = Lines(len(STEP)), (0, 0)
         self._order_taps()
         self._runs = [_Runs(axis) for axis in self._axes()]
         self._classes: dict[object, tuple[int, ...]] = {}
@@ -172,7 +171,7 @@ class Boxes:
         y = self._pack(self.y, cells, self._extents(size))
         clear = not self.tile.exact and any(run.lacks for run in runs)
         tiles = self._tiles(size, runs, x.weights, y.weights)
-        return *x.fields, *y.fields, False, clear, *tiles, *x.ahead, *y.ahead, 0, 0, 0, 0
+        return *x.fields, *y.fields, False, clear, *tiles, *x.ahead, *y.ahead, *[0] * 12
 
     def _extents(self, size: Corner) -> Corner:
         """Cells of the output of a box, by axis."""

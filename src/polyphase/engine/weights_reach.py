@@ -100,10 +100,11 @@ class Reach:
             return start - low
         return self.residues.index(start % s) * self._row(length) + start // s - low // s
 
-    def span(self, first: int, length: int) -> tuple[int, Places, bool]:
+    def span(self, first: int, length: int, room: int = 0) -> tuple[int, Places, bool]:
         """What a run reads: its first output, the cell of each from there on, whether it lacks any.
 
-        A cell of -1 belongs to a residue that no tap uses.
+        A cell of -1 belongs to a residue that no tap uses. Cells are those of a run of ``room``
+        positions, if that is more.
         """
         low, high = self._bounds
         s = self.axis.stride
@@ -116,5 +117,5 @@ class Reach:
             return start, places - low, lacks
         residues = np.array(self.residues)
         rows = np.searchsorted(residues, places % s) % len(residues)
-        cells = rows * self._row(length) + places // s - low // s
+        cells = rows * self._row(max(length, room)) + places // s - low // s
         return start, np.where(residues[rows] == places % s, cells, -1), lacks

@@ -61,6 +61,14 @@ class WeightsTables:
         y_panel = rounded(y_panel + y_panel // row, line)
         return x_panel, y_panel, y_panel
 
+    def _extra(self) -> int:
+        """Elements of scratch besides panels."""
+        return 0
+
+    def _more(self) -> dict[str, int | Table]:
+        """What else the context holds."""
+        return {}
+
     def _fill_tasks(self) -> None:
         """Tasks and deliveries. Chunks come slowest, so that blocks of one chunk run together."""
         choice, tiling, size = self.choice, self.tiling, self.block_size
@@ -123,7 +131,8 @@ class WeightsTables:
         beyond = self.width
         x_size = choice.x_range * x_panel
         y_size = rounded(choice.y_group * y_panel + beyond, line)
-        scratch = x_size + y_size + (self.block_size if self.local else 0)
+        packed = rounded(self._extra(), line)
+        scratch = x_size + y_size + packed + (self.block_size if self.local else 0)
         self.scratch_bytes = rounded(scratch * item, 4096)
         self.rest_elements = 0 if self.local else self.chunks * self.chunk_size
         taps = tiling.tap_count
@@ -139,9 +148,8 @@ class WeightsTables:
             "lists": self.boxes.lists.joined().astype(np.int32),
             "ahead": self.boxes.ahead.joined().astype(np.int32),
             "sources": self._sources(),
-            "steps": self.boxes.steps.joined(),
-            "w_step_start": self.boxes.w_steps[0],
-            "w_step_stop": self.boxes.w_steps[1],
+            "rest_local": x_size + y_size + packed,
+            **self._more(),
             "scratch_size": self.scratch_bytes,
             "x_size": x_size,
             "y_size": y_size,

@@ -19,10 +19,12 @@ from itertools import product
 from llvmlite import ir
 
 from polyphase.engine.emit import I8, I32, I64, POINTER, STORAGE, Record
-from polyphase.engine.kernels import panels, weights_delivery, weights_steps
+from polyphase.engine.kernels import panels, weights_delivery, weights_sums
 from polyphase.engine.kernels.weights_context import (
     BOX,
     DELIVERY,
+    FORM,
+    STEP,
     TASK,
     Function,
     Shape,
@@ -97,7 +99,7 @@ class _Weights:
 
     def build(self) -> str:
         """IR text of the kernel."""
-        shape, lanes = self.shape, self.lanes
+        shape, lanes, kind = self.shape, self.lanes, self.kind
         self.module = ir.Module("kernel")
         self.pitch = {"x": shape.x_pitch(lanes), "y": shape.y_pitch(lanes)}
         self.pack = {}
@@ -108,7 +110,12 @@ class _Weights:
             self.pack[side] = panels.function(self.module, f"pack_{side}", panel, lanes)
         self.deliver = weights_delivery.function(self.module, shape, lanes)
         if shape.filtered:
-            self.steps = weights_steps.function(self.module, self.kind, lanes)
+            sums = weights_sums.function
+            self.x_sums = sums(self.module, "x_sums", shape.x_sums, self.pitch["x"], lanes, kind)
+            self.y_sums = [
+                sums(self.module, f"y_sums{i}", kinds, self.pitch["y"], lanes, kind)
+                for i, kinds in enumerate(shape.y_sums)
+            ]
         e = self.e = Function(self.module, "run", [], lanes)
         self.ahead = Ahead(e, self.storage)
         computing = e.builder.icmp_signed("==", e.c["phase"], e.const(0))
@@ -134,9 +141,10 @@ class _Weights:
         e, c = self.e, self.e.c
         task = e.record(c["tasks"], index, TASK)
         packed = {"x": scratch, "y": e.at(scratch, c["x_size"], self.kind)}
+        packed["cells"] = e.at(packed["y"], c["y_size"], self.kind)
         rest = e.builder.select(
             e.builder.icmp_signed("!=", c["local"], e.const(0)),
-            e.at(packed["y"], c["y_size"], self.kind),
+            e.at(scratch, c["rest_local"], self.kind),
             e.at(c["rests"], task["rest"], self.kind),
         )
         with e.loop(task["box_start"], task["box_stop"]) as boxes:
@@ -144,14 +152,12 @@ class _Weights:
             fresh = e.builder.icmp_signed("==", boxes.index, task["box_start"])
             ends = e.builder.icmp_signed("==", e.add(boxes.index, 1), task["box_stop"])
             final = e.builder.and_(ends, e.builder.icmp_signed("==", c["chunks"], e.const(1)))
-            self._clear("x", box, packed["x"])
-            self._pack("x", task, box, packed["x"], task["x_start"], task["x_stop"])
+            self._fill("x", task, box, packed, task["x_start"], task["x_stop"])
             with e.loop(task["y_start"], task["y_stop"], c["y_group"]) as groups:
                 stop = e.least(e.add(groups.index, c["y_group"]), task["y_stop"])
                 if self.shape.ahead:
                     self._look_ahead(task, box, boxes.index, stop)
-                self._clear("y", box, packed["y"])
-                self._pack("y", task, box, packed["y"], groups.index, stop)
+                self._fill("y", task, box, packed, groups.index, stop)
                 with e.loop(groups.index, stop, carried=[packed["y"]]) as y_blocks:
                     y = y_blocks.index
                     paired = self.shape.kind == "groups"
@@ -165,7 +171,7 @@ class _Weights:
                         self._block(box, *sides, block, fresh)
                         if self.shape.filtered:
                             with e.when(ends):
-                                self._go_through("w", c, block)
+                                self._finish(block)
                         with e.when(final):
                             self._call_deliver(task, block, x, y)
                     y_blocks.carry([e.at(y_blocks.values[0], c["y_panel"], self.kind)])
@@ -182,15 +188,71 @@ class _Weights:
             self._rest(self._sums(tile, x, y), tiles.values[0], fresh)
             tiles.carry([e.at(tiles.values[0], self.tile_size, self.kind)])
 
-    def _clear(self, side: str, box: Record, packed: ir.Value) -> None:
+    def _fill(
+        self,
+        side: str,
+        task: Record,
+        box: Record,
+        packed: dict[str, ir.Value],
+        start: ir.Value,
+        stop: ir.Value,
+    ) -> None:
+        """Some blocks of one side of a box: packed, or packed first and then summed."""
+        e, c = self.e, self.e.c
+        if not self.shape.filtered:
+            spacing = c["x_panel"] if side == "x" else c["y_spacing"]
+            if side == "y":
+                self._clear(box["y_clear"], packed[side], c["y_size"])
+            self._pack(side, task, box, packed[side], start, stop, spacing)
+            return
+        spacing, cells = c[f"{side}_packed"], packed["cells"]
+        self._clear(box[f"{side}_clear"], cells, e.mul(spacing, e.builder.sub(stop, start)))
+        self._pack(side, task, box, cells, start, stop, spacing)
+        with e.loop(start, stop, carried=[cells, packed[side]]) as blocks:
+            source, target = blocks.values
+            if side == "x":
+                self._sum(self.x_sums, "x", box, source, target)
+            else:
+                with e.loop(box["form_start"], box["form_stop"]) as forms:
+                    form = e.record(c["forms"], forms.index, FORM)
+                    for kind, function in enumerate(self.y_sums):
+                        with e.when(e.builder.icmp_signed("==", form["kind"], e.const(kind))):
+                            there = e.at(source, form["source"], self.kind)
+                            where = e.at(target, form["target"], self.kind)
+                            self._sum(function, "y", box, there, where)
+            after = e.at(target, c[f"{side}_panel"], self.kind)
+            blocks.carry([e.at(source, spacing, self.kind), after])
+
+    def _sum(
+        self, function: ir.Function, side: str, box: Record, source: ir.Value, target: ir.Value
+    ) -> None:
+        """The sums of the cells of a block, in all groups of a box."""
+        e = self.e
+        groups = e.at(e.c["groups"], e.add(e.mul(box["group_start"], 2), int(side == "y")), I64)
+        count = e.builder.sub(box["group_stop"], box["group_start"])
+        steps = [box[f"{side}_{axis}"] for axis in "dhw"]
+        e.builder.call(function, [source, target, groups, count, *steps, box[f"{side}_plane"]])
+
+    def _clear(self, wanted: ir.Value, packed: ir.Value, size: ir.Value) -> None:
         """Zero where a box reaches beyond the output, or a group of positions beyond the input."""
         e = self.e
-        if side == "x" and not self.shape.filtered:
-            return
-        with e.when(e.builder.icmp_signed("!=", box[f"{side}_clear"], e.const(0))):
+        with e.when(e.builder.icmp_signed("!=", wanted, e.const(0))):
             zero = ir.Constant(ir.VectorType(self.kind, self.lanes), None)
-            with e.loop(0, e.c[f"{side}_size"], self.lanes) as cells:
+            with e.loop(0, size, self.lanes) as cells:
                 e.store_vector(zero, packed, cells.index)
+
+    def _finish(self, block: ir.Value) -> None:
+        """A block of summed products through the steps that make gradients of them."""
+        e, b = self.e, self.e.builder
+        with e.loop(0, e.c["step_count"]) as steps:
+            step = e.record(e.c["steps"], steps.index, STEP)
+            target, *terms = (e.at(block, step[name], self.kind) for name in STEP[:3])
+            half = ir.Constant(self.kind, 0.5)
+            factors = [e.splat(b.fmul(b.sitofp(step[n], self.kind), half)) for n in STEP[3:]]
+            with e.loop(0, self.tile_size, self.lanes) as sums:
+                first, second = (e.load_vector(t, sums.index, self.kind) for t in terms)
+                value = e.fma(factors[0], first, b.fmul(factors[1], second))
+                e.store_vector(value, target, sums.index)
 
     def _pack(
         self,
@@ -200,6 +262,7 @@ class _Weights:
         packed: ir.Value,
         start: ir.Value,
         stop: ir.Value,
+        spacing: ir.Value,
     ) -> None:
         """Some blocks of channels of one side of a box."""
         e, c = self.e, self.e.c
@@ -207,7 +270,6 @@ class _Weights:
         everything = c["in_channels" if side == "x" else "out_channels"]
         end = e.least(e.mul(stop, c[f"{side}_block"]), everything)
         origin = self._origin(side, task, box, start)
-        spacing = c["x_panel"] if side == "x" else c["y_spacing"]
         e.builder.call(
             self.pack[side],
             [
@@ -225,15 +287,6 @@ class _Weights:
                 spacing,
             ],
         )
-        if self.shape.filtered:
-            with e.loop(start, stop, carried=[packed]) as blocks:
-                self._go_through(side, box, blocks.values[0])
-                blocks.carry([e.at(blocks.values[0], c[f"{side}_panel"], self.kind)])
-
-    def _go_through(self, what: str, steps: Record, where: ir.Value) -> None:
-        """A panel of either side, or a block of sums, through its steps."""
-        first, last = steps[f"{what}_step_start"], steps[f"{what}_step_stop"]
-        self.e.builder.call(self.steps, [where, self.e.c["steps"], first, last])
 
     def _origin(self, side: str, task: Record, box: Record, block: ir.Value) -> ir.Value:
         """Where a block of channels of one side of a box begins in memory."""

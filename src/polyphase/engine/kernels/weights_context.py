@@ -10,23 +10,29 @@ from polyphase.engine.target import Target
 
 CONTEXT = (
     "x y w scratch rests phase next ticket tasks task_count deliveries delivery_count boxes "
-    "lines places tiles lists sources ahead steps w_step_start w_step_stop "
+    "lines places tiles lists sources ahead steps step_count "
+    "groups forms rest_local x_packed y_packed "
     "scratch_size x_size y_size x_panel y_panel y_group rest_x rest_y chunks chunk_size local "
     "x_block y_block in_channels out_channels x_channel x_pixel y_channel y_pixel y_spacing "
     "w_input w_output taps"
 ).split()
 TABLES = (
-    "x y w scratch rests tasks deliveries boxes lines places tiles lists sources ahead steps"
+    "x y w scratch rests tasks deliveries boxes lines places tiles lists sources ahead steps "
+    "groups forms"
 ).split()
 TASK = "x y w rest x_start x_stop y_start y_stop box_start box_stop".split()
 BOX = (
     "x y x_line_start x_line_stop x_count x_place y_line_start y_line_stop y_count y_place "
     "x_clear y_clear tile_start tile_stop x_ahead_start x_ahead_stop y_ahead_start y_ahead_stop "
-    "x_step_start x_step_stop y_step_start y_step_stop"
+    "group_start group_stop x_d x_h x_w y_d y_h y_w x_plane y_plane form_start form_stop"
 ).split()
 DELIVERY = "rest w x_block y_block".split()
-# elements of a panel or a block become the sum of two others times half as much as the factors
-STEP = "target first second count first_factor second_factor".split()
+# a register tile of a block becomes the sum of two others times half as much as the factors
+STEP = "target first second first_factor second_factor".split()
+# sums of a phase: their kind, where they are made from and where they go
+FORM = "kind source target".split()
+# signed sums of neighbours along each axis, as distances and signs
+Sums = tuple[tuple[tuple[tuple[int, int], ...], ...], ...]
 # where a vector of sums of kind taps goes: its place in the block, in the weights, how many lanes
 DIRECT = "source target count".split()
 
@@ -40,8 +46,8 @@ class Shape:
     vectors for the others. Where output channels are ``spaced``, each is packed by itself: a tap is
     one of a channel, and the rows of kind ``inputs`` are taps that follow it. ``x_last`` and
     ``y_last`` are the layouts in memory; ``y_pixel`` is the number of output channels where a block
-    has few and all of them. With ``ahead`` what is packed next is fetched meanwhile. Where the
-    problem is ``filtered``, panels and sums go through steps.
+    has few and all of them. With ``ahead`` what is packed next is fetched meanwhile. Where not
+    cells are multiplied but sums of them, these are ``x_sums``, and ``y_sums`` has each kind.
     """
 
     dtype: str
@@ -54,7 +60,13 @@ class Shape:
     y_last: bool
     y_pixel: int
     ahead: bool
-    filtered: bool = False
+    x_sums: Sums = ()
+    y_sums: tuple[Sums, ...] = ()
+
+    @property
+    def filtered(self) -> bool:
+        """Whether sums of cells are multiplied."""
+        return bool(self.x_sums)
 
     @property
     def tile_rows(self) -> int:
