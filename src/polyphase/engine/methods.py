@@ -49,6 +49,8 @@ LONGEST_STEP = 32
 LONGEST_TRANSPOSED_STEP = 4
 # the planes of so many taps, up to 576 in two dimensions, would not stay in cache
 MOST_MINIMAL_TAPS = 256
+# the same for gradients of weights, of which each product has a sum
+MOST_MINIMAL_PRODUCTS = 1024
 
 
 @dataclass(frozen=True)
@@ -192,8 +194,9 @@ def _refuse_minimal_weights(problem: Problem, target: Target) -> str | None:
     if any(len(axis.reach.live) < axis.axis.kernel_size for axis in axes):
         return "some taps reach no output, and products are made of several"
     taps = prod(len(axis.products) for axis in axes)
-    if taps > MOST_MINIMAL_TAPS:
-        return f"sums of {taps} products, more than {MOST_MINIMAL_TAPS}, would not stay in cache"
+    if taps > MOST_MINIMAL_PRODUCTS:
+        most = MOST_MINIMAL_PRODUCTS
+        return f"{taps} products, more than {most}, take more memory than their sums are worth"
     return None
 
 

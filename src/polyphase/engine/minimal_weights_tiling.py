@@ -13,7 +13,7 @@ from polyphase.engine.weights_sizes import Corner, Sizes, Tile
 from polyphase.engine.weights_tiling import WeightsTiling
 
 # cycles of a vector that is read or written while sums of one side are made
-SUM_CYCLES = 1.2
+SUM_CYCLES = 2.4
 
 
 def axes_of(problem: Problem, target: Target) -> tuple[GroupedAxis, GroupedAxis, GroupedAxis]:
