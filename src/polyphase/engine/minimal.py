@@ -14,9 +14,10 @@ from typing import TypeVar
 
 from polyphase.arithmetic.problem import Problem
 from polyphase.engine.filtering import Form, Group, groups
+from polyphase.engine.kernels import transpose
 from polyphase.engine.stencil import Stencil, dealt, stencils
 from polyphase.engine.target import Target
-from polyphase.engine.tiling import Corner, Tiling, tasks
+from polyphase.engine.tiling import ENTRY_CYCLES, Corner, Tiling, tasks
 
 Together = tuple[int, int, int]
 Section = tuple[Group, ...]
@@ -37,6 +38,8 @@ TOTAL_CYCLES = 7.0
 # cycles to begin a product, and a column of a row tile
 PRODUCT_CYCLES = 8.0
 COLUMN_CYCLES = 30.0
+# cycles of a sum of weights that kernel ``gather`` makes
+SINGLE_SUM_CYCLES = 17.0
 # cycles to combine a packed vector with another
 LESS_CYCLES = 1.5
 # cycles more for a line of weights that no column of the box has read before
@@ -91,6 +94,16 @@ class MinimalTiling(Tiling):
     def expansion(self) -> float:
         """At most three products for two taps, on each axis whose positions are taken together."""
         return prod(1.5 for count in self.together if count > 1)
+
+    @property
+    def packing_cycles(self) -> float:
+        """Estimated cycles of one core to pack the weights; of many taps sums are made singly."""
+        share = (
+            SINGLE_SUM_CYCLES / ENTRY_CYCLES
+            if prod(self.kernel_sizes) > transpose.MOST_SUMMED
+            else 1.0
+        )
+        return super().packing_cycles * share
 
     @property
     @abstractmethod

@@ -12,8 +12,9 @@ from polyphase.engine.target import Target
 from polyphase.engine.weights_sizes import Corner, Sizes, Tile
 from polyphase.engine.weights_tiling import WeightsTiling
 
-# cycles of a vector that is read or written while sums of one side are made
-SUM_CYCLES = 2.4
+# cycles of a vector that is read or written while sums of one side are made: most come from the
+# second-level cache
+SUM_CYCLES = 3.2
 
 
 def axes_of(problem: Problem, target: Target) -> tuple[GroupedAxis, GroupedAxis, GroupedAxis]:
@@ -86,13 +87,18 @@ class MinimalWeightsTiling(WeightsTiling):
 
     def _pack_x(self, tile: Tile, box: Corner, blocks: int) -> float:
         vectors = -(-tile.shape.x_pitch(self.lanes) // self.lanes)
-        summed = self.groups_of(box) * blocks * vectors * _moved([self.x_sums]) * SUM_CYCLES
+        summed = self._summing(box, blocks * vectors, [self.x_sums])
         return super()._pack_x(tile, box, blocks) + summed
 
     def _pack_y(self, tile: Tile, box: Corner, blocks: int) -> float:
         vectors = -(-tile.shape.y_pitch(self.lanes) // self.lanes)
-        summed = self.groups_of(box) * blocks * vectors * _moved(self.y_sums) * SUM_CYCLES
+        summed = self._summing(box, blocks * vectors, self.y_sums)
         return super()._pack_y(tile, box, blocks) + summed
+
+    def _summing(self, box: Corner, vectors: int, sums: list[Sums]) -> float:
+        """Cycles that the sums of so many vectors of a cell take, next to those of arithmetic."""
+        pace = self.target.fmas / 2
+        return self.groups_of(box) * vectors * _moved(sums) * SUM_CYCLES * pace
 
 
 def _sums(axes: Iterator[list[tuple[tuple[int, int], ...]]]) -> Sums:

@@ -138,7 +138,7 @@ class Packing:
         squares = recipe.squares
         self._gather = _gather(dtype, target)
         self._packings = Contexts(recipe.context)
-        self._transpose = _transpose(dtype, target) if squares.elements else None
+        self._transpose = transposing(dtype, target) if squares.elements else None
         self._squares = Contexts(squares.context)
         self._square_threads = _pack_threads(squares.elements)
         self._pack_threads = _pack_threads(recipe.elements - squares.elements)
@@ -198,7 +198,8 @@ def _gather(dtype: str, target: Target) -> jit.Code:
 
 
 @lru_cache(maxsize=16)
-def _transpose(dtype: str, target: Target) -> jit.Code:
+def transposing(dtype: str, target: Target) -> jit.Code:
+    """Kernel ``transpose``."""
     return jit.load(f"transpose {dtype}", target, lambda: transpose.build(dtype, target))
 
 

@@ -16,6 +16,8 @@ from torch.nn import Parameter
 
 from polyphase.arithmetic.problem import LAYOUTS, Problem
 from polyphase.engine import reference
+from polyphase.engine.order import DTYPES as ORDERED
+from polyphase.engine.order import order
 from polyphase.engine.run import Operation, operation
 from polyphase.engine.sums import BiasOperation
 from polyphase.engine.weights import WeightOperation, weight_operation
@@ -41,6 +43,8 @@ class Native:
         self._first = self._result.first
         # for weights that lie in another order: a large copy lies on warm pages
         self._dense = Results(problem.weight_shape, dtype)
+        self._last_strides = strides(problem.weight_shape, last=True)
+        self._weight_order = problem.dtype if problem.dtype in ORDERED else None
 
     def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """The result; weights are packed for this call alone."""
@@ -87,11 +91,21 @@ class Native:
             found.run(x.data_ptr(), kept_panels(found, weight, bias), y.data_ptr())
             return y
         if not weight.is_contiguous():
-            weight = self._dense.first().copy_(weight)
+            weight = self._ordered(weight)
         bias = None if bias is None else bias.contiguous()
         address = None if bias is None else bias.data_ptr()
         found.compute(x.data_ptr(), weight.data_ptr(), address, y.data_ptr())
         return y
+
+    def _ordered(self, weight: Tensor) -> Tensor:
+        """Weights in the order of the definition."""
+        dense = self._dense.first()
+        if self._weight_order is None or weight.stride() != self._last_strides:
+            return dense.copy_(weight)
+        rows, channels, *taps = self._problem.weight_shape
+        found = order(rows, channels, prod(taps), self._weight_order)
+        found.run(weight.data_ptr(), dense.data_ptr())
+        return dense
 
     def _operation(self, last: bool) -> Operation | None:
         if last not in self._operations:
