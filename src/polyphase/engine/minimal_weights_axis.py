@@ -17,10 +17,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from polyphase.engine.kernels.weights_context import Sum
 from polyphase.engine.weights_reach import Places, Reach
-
-# a signed sum of neighbours: how far each is from the first one, and 1 or -1
-Sum = tuple[tuple[int, int], ...]
 
 # share of the products beyond which the sums and differences cost more than they save
 WORTHWHILE = 0.95
@@ -113,8 +111,8 @@ def _shares(taps: int, positions: int) -> list[int]:
 class Product(NamedTuple):
     """Which sums of both sides are multiplied.
 
-    With no ``x`` every position of a group is multiplied by the output it meets: those of the output
-    are ``y`` and what follows it.
+    With no ``x`` every position of a group is multiplied by the output it meets: those of the
+    output are ``y`` and what follows it.
     """
 
     x: int | None
@@ -171,9 +169,9 @@ class GroupedAxis:
             found.setdefault(start % s, []).append(tap)
         counts = {count for taps in found.values() for count in _shares(len(taps), positions)}
         # every position by itself, if that is needed, comes first
-        sums = [((i, 1),) for i in range(positions)] if 1 in counts else []
+        sums: list[Sum] = [((i, 1),) for i in range(positions)] if 1 in counts else []
         sums += [x for n in sorted(counts - {1}) for x, _ in _SCHEMES[positions, n].pairs]
-        self.x_sums: list[Sum] = list(dict.fromkeys(sums))
+        self.x_sums = list(dict.fromkeys(sums))
         self.phases = [Phase(taps, positions, self.x_sums) for taps in found.values()]
 
     @property

@@ -6,15 +6,15 @@ from itertools import product
 from math import prod
 
 from polyphase.arithmetic.problem import Problem
-from polyphase.engine.kernels.weights_context import Sums
-from polyphase.engine.minimal_weights_axis import GroupedAxis, Phase, grouped
+from polyphase.engine.kernels.weights_context import Sum, Sums
+from polyphase.engine.minimal_weights_axis import GroupedAxis, grouped
 from polyphase.engine.target import Target
 from polyphase.engine.weights_sizes import Corner, Sizes, Tile
 from polyphase.engine.weights_tiling import WeightsTiling
 
 # cycles of a vector that is read or written while sums of one side are made: most come from the
 # second-level cache
-SUM_CYCLES = 3.2
+SUM_CYCLES = 4.8
 
 
 def axes_of(problem: Problem, target: Target) -> tuple[GroupedAxis, GroupedAxis, GroupedAxis]:
@@ -101,7 +101,7 @@ class MinimalWeightsTiling(WeightsTiling):
         return self.groups_of(box) * vectors * _moved(sums) * SUM_CYCLES * pace
 
 
-def _sums(axes: Iterator[list[tuple[tuple[int, int], ...]]]) -> Sums:
+def _sums(axes: Iterator[list[Sum]]) -> Sums:
     depth, height, width = map(tuple, axes)
     return depth, height, width
 

@@ -64,16 +64,20 @@ class Order:
         self._most_threads = max(1, min(len(squares), rows * size // WEIGHTS_PER_THREAD))
 
     def run(self, source: int, target: int) -> None:
-        """From ``(rows, taps, channels)`` at one address to ``(rows, channels, taps)`` at another."""
+        """From ``(rows, taps, channels)`` at an address to ``(rows, channels, taps)`` at another."""
         values, context = self._contexts.borrow()
         _CALL.pack_into(values, 0, source, target, 0)
-        count = min(self._most_threads, threads.get_num_threads())
+        count = self._most_threads
+        if count > 1:
+            count = min(count, threads.get_num_threads())
         threads.run(self._code.call, self._code.address, context, count)
         self._contexts.give_back((values, context))
 
 
 @lru_cache(maxsize=256)
-def order(rows: int, channels: int, taps: int, dtype: str) -> Order:
-    """The compiled reordering of such weights, for the current target."""
+def order(rows: int, channels: int, taps: int, dtype: str) -> Order | None:
+    """The compiled reordering of such weights, for the current target; ``None`` for other types."""
+    if dtype not in DTYPES:
+        return None
     with threads.undivided:
         return Order(rows, channels, taps, dtype, current())

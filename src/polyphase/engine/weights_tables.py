@@ -75,11 +75,17 @@ class WeightsTables:
         boxes = len(self.boxes.table)
         each = -(-boxes // choice.chunks)
         self.chunks = -(-boxes // each)
-        # one box has no need of sums that rest
-        self.local = each == 1 and self.chunks == 1
         per_group = tiling.blocks(self.tile) * size
-        self.x_step, self.y_step = size, 0 if self.paired else size * self.x_blocks
         self.chunk_size = tiling.groups * per_group
+        # a chunk that is alone needs no sums but those of the tasks that run
+        self.local = self.chunks == 1
+        across = choice.x_range if self.local else self.x_blocks
+        self.x_step, self.y_step = size, 0 if self.paired else size * across
+        self.local_size = size * across * (1 if self.paired else choice.y_range)
+        if self.local and each == 1:
+            # and of one box, no sums but those of a block
+            self.x_step = self.y_step = 0
+            self.local_size = size
         weights = tiling.in_channels * tiling.out_channels * tiling.tap_count
         tasks, deliveries = [], []
         for chunk, group in product(range(self.chunks), range(tiling.groups)):
@@ -132,7 +138,7 @@ class WeightsTables:
         x_size = choice.x_range * x_panel
         y_size = rounded(choice.y_group * y_panel + beyond, line)
         packed = rounded(self._extra(), line)
-        scratch = x_size + y_size + packed + (self.block_size if self.local else 0)
+        scratch = x_size + y_size + packed + (self.local_size if self.local else 0)
         self.scratch_bytes = rounded(scratch * item, 4096)
         self.rest_elements = 0 if self.local else self.chunks * self.chunk_size
         taps = tiling.tap_count
@@ -156,8 +162,8 @@ class WeightsTables:
             "x_panel": x_panel,
             "y_panel": y_panel,
             "y_group": choice.y_group,
-            "rest_x": 0 if self.local else self.x_step,
-            "rest_y": 0 if self.local else self.y_step,
+            "rest_x": self.x_step,
+            "rest_y": self.y_step,
             "chunks": self.chunks,
             "chunk_size": self.chunk_size,
             "local": int(self.local),

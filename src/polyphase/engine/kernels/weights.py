@@ -142,9 +142,11 @@ class _Weights:
         task = e.record(c["tasks"], index, TASK)
         packed = {"x": scratch, "y": e.at(scratch, c["x_size"], self.kind)}
         packed["cells"] = e.at(packed["y"], c["y_size"], self.kind)
+        # blocks of a chunk that is alone count from the first one of the task
+        first = e.add(e.mul(task["y_start"], c["rest_y"]), e.mul(task["x_start"], c["rest_x"]))
         rest = e.builder.select(
             e.builder.icmp_signed("!=", c["local"], e.const(0)),
-            e.at(scratch, c["rest_local"], self.kind),
+            e.at(scratch, e.builder.sub(c["rest_local"], first), self.kind),
             e.at(c["rests"], task["rest"], self.kind),
         )
         with e.loop(task["box_start"], task["box_stop"]) as boxes:

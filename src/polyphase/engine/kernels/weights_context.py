@@ -31,8 +31,10 @@ DELIVERY = "rest w x_block y_block".split()
 STEP = "target first second first_factor second_factor".split()
 # sums of a phase: their kind, where they are made from and where they go
 FORM = "kind source target".split()
-# signed sums of neighbours along each axis, as distances and signs
-Sums = tuple[tuple[tuple[tuple[int, int], ...], ...], ...]
+# a signed sum of neighbours: how far each is from the first one, and 1 or -1
+Sum = tuple[tuple[int, int], ...]
+# the sums along each axis
+Sums = tuple[tuple[Sum, ...], ...]
 # where a vector of sums of kind taps goes: its place in the block, in the weights, how many lanes
 DIRECT = "source target count".split()
 

@@ -6,7 +6,7 @@ from itertools import product
 from llvmlite import ir
 
 from polyphase.engine.emit import I64, Emitter
-from polyphase.engine.kernels.weights_context import Sums
+from polyphase.engine.kernels.weights_context import Sum, Sums
 
 ARGUMENTS = "source* target* groups* count d h w plane".split()
 
@@ -20,19 +20,15 @@ def function(
     """The function ``(*ARGUMENTS)`` that makes every sum of some groups, offsets in elements.
 
     A group begins at ``source + groups[2*i]``, and its neighbours along an axis lie ``d``, ``h`` or
-    ``w`` further on. Each sum, of all groups side by side, takes a ``plane`` of the target. The last
-    vector of a group may reach beyond it: what follows is written later.
+    ``w`` further on. Each sum, of all groups side by side, takes a ``plane`` of the target. The
+    last vector of a group may reach beyond it: what follows is written later.
     """
     e = Emitter(module, name, ARGUMENTS, lanes)
     a = e.arguments
-    near = [sorted({offset for s in axis for offset, _ in s}) for axis in sums]
-    steps = [a["d"], a["h"], a["w"]]
+    near = ({offset for terms in axis for offset, _ in terms} for axis in sums)
     places = {
-        window: e.add(
-            e.add(e.mul(steps[0], window[0]), e.mul(steps[1], window[1])),
-            e.mul(steps[2], window[2]),
-        )
-        for window in product(*near)
+        (d, h, w): e.add(e.add(e.mul(a["d"], d), e.mul(a["h"], h)), e.mul(a["w"], w))
+        for d, h, w in product(*map(sorted, near))
     }
     planes = [e.mul(a["plane"], i) for i, _ in enumerate(product(*sums))]
     with e.loop(0, a["count"]) as groups:
@@ -40,23 +36,20 @@ def function(
         source = e.at(a["source"], origin, kind)
         target = e.at(a["target"], e.mul(groups.index, pitch), kind)
         for first in range(0, pitch, lanes):
-            values: _Values = {}
-            for window, place in places.items():
-                cell = e.at(source, place, kind)
-                values[window] = e.load_vector(cell, first, kind)
+            values = {
+                window: e.load_vector(e.at(source, place, kind), first, kind)
+                for window, place in places.items()
+            }
             for axis in (2, 1, 0):
                 values = _along(e, values, axis, sums[axis])
-            # in the order of their planes
-            for plane, number in zip(planes, product(*(range(len(s)) for s in sums)), strict=True):
+            for plane, number in zip(planes, sorted(values), strict=True):
                 e.store_vector(values[number], e.at(target, plane, kind), first)
     e.finish()
     e.function.linkage = "internal"
     return e.function
 
 
-def _along(
-    e: Emitter, values: _Values, axis: int, sums: Sequence[Sequence[tuple[int, int]]]
-) -> _Values:
+def _along(e: Emitter, values: _Values, axis: int, sums: Sequence[Sum]) -> _Values:
     """The sums along one axis of values at places, by their number."""
 
     def at(place: tuple[int, int, int], there: int) -> tuple[int, int, int]:

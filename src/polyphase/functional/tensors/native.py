@@ -6,7 +6,7 @@ where it has one.
 """
 
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from math import prod
 from typing import Any
 
@@ -16,8 +16,7 @@ from torch.nn import Parameter
 
 from polyphase.arithmetic.problem import LAYOUTS, Problem
 from polyphase.engine import reference
-from polyphase.engine.order import DTYPES as ORDERED
-from polyphase.engine.order import order
+from polyphase.engine.order import Order, order
 from polyphase.engine.run import Operation, operation
 from polyphase.engine.sums import BiasOperation
 from polyphase.engine.weights import WeightOperation, weight_operation
@@ -44,7 +43,6 @@ class Native:
         # for weights that lie in another order: a large copy lies on warm pages
         self._dense = Results(problem.weight_shape, dtype)
         self._last_strides = strides(problem.weight_shape, last=True)
-        self._weight_order = problem.dtype if problem.dtype in ORDERED else None
 
     def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """The result; weights are packed for this call alone."""
@@ -86,7 +84,7 @@ class Native:
         if found is None:
             return self._layouts.placed(self._by_definition(x, weight, bias), last)
         x = self._layouts.placed(x, last)
-        y = self._result.fresh(last)
+        y = self._result.last() if last else self._first()
         if keep and found.packs and isinstance(weight, Parameter):
             found.run(x.data_ptr(), kept_panels(found, weight, bias), y.data_ptr())
             return y
@@ -100,12 +98,16 @@ class Native:
     def _ordered(self, weight: Tensor) -> Tensor:
         """Weights in the order of the definition."""
         dense = self._dense.first()
-        if self._weight_order is None or weight.stride() != self._last_strides:
+        if self._order is None or weight.stride() != self._last_strides:
             return dense.copy_(weight)
-        rows, channels, *taps = self._problem.weight_shape
-        found = order(rows, channels, prod(taps), self._weight_order)
-        found.run(weight.data_ptr(), dense.data_ptr())
+        self._order.run(weight.data_ptr(), dense.data_ptr())
         return dense
+
+    @cached_property
+    def _order(self) -> Order | None:
+        """What brings channels-last weights into that order, where it knows their type."""
+        rows, channels, *taps = self._problem.weight_shape
+        return order(rows, channels, prod(taps), self._problem.dtype)
 
     def _operation(self, last: bool) -> Operation | None:
         if last not in self._operations:

@@ -49,8 +49,13 @@ class Results:
         self._shape = shape
         size = prod(shape) * dtype.itemsize
         self._empty = partial(torch.empty, *shape, dtype=dtype, device="cpu")
-        # the shortest way to one that is channels-first
+        # the shortest ways to one that is channels-first, and channels-last
         self.first = self._empty if size < memory.SMALLEST_KEPT else partial(self.fresh, False)
+        self.last = partial(self.fresh, True)
+        if size < memory.SMALLEST_KEPT:
+            self.last = partial(
+                torch.empty_strided, shape, strides(shape, True), dtype=dtype, device="cpu"
+            )
         self._kinds = {
             (last, inference): _kind(size, dtype, shape, strides(shape, last), inference)
             for last in (False, True)
