@@ -22,26 +22,33 @@ from polyphase.engine.sums import BiasOperation
 from polyphase.engine.weights import WeightOperation
 from polyphase.engine.weights_tiling import WeightsTiling
 
-METHOD = next(method for method in METHODS if method.name == "weights")
+BY_NAME = {method.name: method for method in METHODS if "weight_grad" in method.operators}
 
 
 def kinds(problem, target):
-    """What may fill a vector, each with whether output channels are spaced."""
-    tiling = WeightsTiling(problem, target, 1 << 20)
-    return sorted({(t.shape.kind, t.shape.spaced) for t in tiling.register_tiles()})
+    """Methods that accept a problem, what may fill a vector, whether output channels are spaced."""
+    return sorted(
+        {
+            (name, tile.shape.kind, tile.shape.spaced)
+            for name in ("weights", "minimal_weights")
+            if not BY_NAME[name].refuse(problem, target)
+            for tile in BY_NAME[name].tiling(problem, target, 1 << 20).register_tiles()
+        }
+    )
 
 
 def operation(problem, target, kind=None):
     """The compiled problem, with tiles of one kind where one is given."""
+    method, *filling = kind or ("weights", None, None)
     register_tiles = WeightsTiling.register_tiles
 
     def chosen(tiling):
         for tile in register_tiles(tiling):
-            if kind in (None, (tile.shape.kind, tile.shape.spaced)):
+            if kind is None or [tile.shape.kind, tile.shape.spaced] == filling:
                 yield tile
 
     with mock.patch.object(WeightsTiling, "register_tiles", chosen):
-        return WeightOperation(Plan(problem, target, METHOD, {}))
+        return WeightOperation(Plan(problem, target, BY_NAME[method], {}))
 
 
 def operands(problem, seed=0):
@@ -105,7 +112,7 @@ def main(seed, number):
         if problem is None or problem.operator == "conv":
             continue
         problem = replace(problem, operator="weight_grad")
-        if METHOD.refuse(problem, target):
+        if BY_NAME["weights"].refuse(problem, target):
             continue
         # small boxes and many chunks as often as the planner's own
         weights_tiling.SMALLEST_TASK = choice.choice((1, 400_000))

@@ -9,7 +9,7 @@ from polyphase.engine import arrays, methods, plan, run
 from polyphase.engine.target import available
 
 TARGETS = available()
-FORWARD = tuple(method for method in methods.METHODS if method.tables is not None)
+FORWARD = tuple(method for method in methods.METHODS if method.kernel is not None)
 # bytes around an output that nothing may touch, and what they hold
 BAND = 256
 MARK = 0xA5

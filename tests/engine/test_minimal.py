@@ -13,7 +13,7 @@ from polyphase.engine.filtering import products
 from polyphase.engine.methods import METHODS
 from polyphase.engine.target import NEON
 
-MINIMAL = [method for method in METHODS if method.name.startswith("minimal")]
+MINIMAL = [m for m in METHODS if m.filters and "conv" in m.operators]
 # each has an axis with pairs of taps; the method is the one of its layout
 LINES = (
     "c3:5 i9 k4 s2 p1",

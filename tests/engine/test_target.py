@@ -11,10 +11,9 @@ import pytest
 
 from polyphase import Problem, Unsupported
 from polyphase.engine import jit, target
-from polyphase.engine.kernels import checksum, gather, sums
+from polyphase.engine.kernels import checksum, gather, minimal_weights, sums, weights
 from polyphase.engine.methods import METHODS
 from polyphase.engine.target import NEON
-from polyphase.engine.weights_tables import WeightsTables
 
 CACHE = 1 << 20
 # several shapes of each method: layouts, windows, strides of the input, small and large tiles
@@ -51,11 +50,11 @@ def sources(chosen, line, dtype):
             shape = method.tiling(problem, chosen, CACHE).kernel_shape
             yield method.name, method.kernel.build(shape, chosen)
     if problem.operator == "weight_grad":
-        from polyphase.engine.kernels import weights
-
-        (tiling,) = (m.tiling for m in METHODS if m.name == "weights")
-        tables = WeightsTables(tiling(problem, chosen, CACHE))
-        yield "weights", weights.build(tables.shape, chosen)
+        for method in METHODS:
+            if method.tables is not None and method.refuse(problem, chosen) is None:
+                shape = method.tiling(problem, chosen, CACHE).choice.tile.shape
+                kernel = {"weights": weights, "minimal_weights": minimal_weights}[method.name]
+                yield method.name, kernel.build(shape, chosen)
 
 
 def calls(assembly):

@@ -19,7 +19,9 @@ from hypothesis import strategies as st
 from polyphase import Problem, get_num_threads, plan, set_num_threads
 from polyphase.arithmetic.problem import LAYOUTS
 from polyphase.engine import reference, weights_tiling
+from polyphase.engine.plan import Plan
 from polyphase.engine.sums import BiasOperation
+from polyphase.engine.weights import WeightOperation
 from polyphase.engine.weights_arrays import bias_gradient, weight_gradient
 
 DTYPES = tuple(strategies.DTYPES)
@@ -115,8 +117,9 @@ def test_every_kind_of_tile_on_every_target(target):
         for kind in guarded.kinds(problem, target):
             assert_exact(problem, target, kind)
             seen.add(kind)
-    assert {kind for kind, _ in seen} == {"outputs", "inputs", "taps", "groups"}
-    assert ("inputs", True) in seen
+    assert {kind for _, kind, _ in seen} == {"outputs", "inputs", "taps", "groups"}
+    assert {method for method, *_ in seen} == {"weights", "minimal_weights"}
+    assert ("weights", "inputs", True) in seen
 
 
 @pytest.mark.parametrize(
@@ -136,7 +139,14 @@ def test_the_same_bits_for_every_number_of_threads(line):
         generator.standard_normal(shape).astype(strategies.DTYPES[problem.dtype])
         for shape in (problem.input_shape, problem.output_shape)
     )
-    operation = guarded.operation(problem, kernels.TARGETS[0])
+    for method in ("weights", "minimal_weights"):
+        if guarded.BY_NAME[method].refuse(problem, kernels.TARGETS[0]) is None:
+            assert_same_bits(problem, method, x, y)
+
+
+def assert_same_bits(problem, method, x, y):
+    plan = Plan(problem, kernels.TARGETS[0], guarded.BY_NAME[method], {})
+    operation = WeightOperation(plan)
     # otherwise one thread would do it all anyway
     assert len(operation.tables.tasks) >= 4
     before = get_num_threads()
@@ -183,10 +193,13 @@ def test_bias_in_many_parts(line, target):
 
 
 def test_the_plan_tells_method_and_refusals():
-    shown = str(plan("weight_grad n2 c64:32 i8x8 k4x4 s2x2 p1x1"))
+    shown = str(plan("weight_grad n2 c64:32 i8x8 k2x2 s2x2"))
     assert "method    weights" in shown
-    assert "refused" not in shown
+    assert "minimal_weights: no two taps of a phase meet the outputs of two positions" in shown
     assert "chunks of the sum" in shown
+    shown = str(plan("weight_grad n16 c128:128 i32x32 k4x4 s2x2 p1x1"))
+    assert "method    minimal_weights" in shown
+    assert "positions in groups of 3x3" in shown
     refusals = plan("weight_grad c2:3 i2 k2 p1,2").refusals
     assert refusals["weights"] == "no tap leads from an input to an output"
     assert plan("weight_grad c2:3 i2 k2 int32").method.name == "reference"

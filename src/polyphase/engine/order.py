@@ -64,7 +64,7 @@ class Order:
         self._most_threads = max(1, min(len(squares), rows * size // WEIGHTS_PER_THREAD))
 
     def run(self, source: int, target: int) -> None:
-        """From ``(rows, taps, channels)`` at an address to ``(rows, channels, taps)`` at another."""
+        """From ``(rows, taps, channels)`` at ``source`` to ``(rows, channels, taps)``."""
         values, context = self._contexts.borrow()
         _CALL.pack_into(values, 0, source, target, 0)
         count = self._most_threads

@@ -10,7 +10,7 @@ import numpy as np
 
 from polyphase.arithmetic.problem import Problem
 from polyphase.engine import jit, memory, threads
-from polyphase.engine.kernels import weights as kernel
+from polyphase.engine.kernels import minimal_weights, weights
 from polyphase.engine.kernels.weights_context import CONTEXT, Shape
 from polyphase.engine.plan import Plan, planned
 from polyphase.engine.run import WORK_PER_THREAD, Contexts
@@ -63,6 +63,7 @@ class WeightOperation:
 
 @lru_cache(maxsize=256)
 def _code(shape: Shape, target: Target) -> jit.Code:
+    kernel = minimal_weights if shape.filtered else weights
     return jit.load(f"weights {shape!r}", target, lambda: kernel.build(shape, target))
 
 

@@ -13,18 +13,17 @@ Sums of a box rest in memory until the last box, or the last chunk of boxes, has
 they are brought into the order of the weights.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import product
+from typing import NamedTuple
 
 from llvmlite import ir
 
 from polyphase.engine.emit import I8, I32, I64, POINTER, STORAGE, Record
-from polyphase.engine.kernels import panels, weights_delivery, weights_sums
+from polyphase.engine.kernels import panels, weights_delivery
 from polyphase.engine.kernels.weights_context import (
     BOX,
     DELIVERY,
-    FORM,
-    STEP,
     TASK,
     Function,
     Shape,
@@ -38,7 +37,17 @@ def build(shape: Shape, target: Target) -> str:
         shape.sums + shape.tile_vectors < target.registers
         or shape.tile_vectors == shape.tile_rows == 1
     ), shape
-    return _Weights(shape, target.lanes(shape.dtype)).build()
+    return Weights(shape, target.lanes(shape.dtype)).build()
+
+
+class Packed(NamedTuple):
+    """A box of a task, and where its panels lie, and the cells that only some methods need."""
+
+    task: Record
+    box: Record
+    x: ir.Value
+    y: ir.Value
+    cells: ir.Value
 
 
 class Ahead:
@@ -85,8 +94,11 @@ class Ahead:
         return fetch
 
 
-class _Weights:
+class Weights:
     """Builder of the method."""
+
+    # what a register tile is described by besides its list and its taps
+    tile_place: Sequence[str] = ()
 
     def __init__(self, shape: Shape, lanes: int) -> None:
         self.shape = shape
@@ -94,29 +106,14 @@ class _Weights:
         self.storage = STORAGE[shape.dtype]
         self.kind = ir.DoubleType() if shape.dtype == "f64" else ir.FloatType()
         self.tile_size = shape.sums * lanes
-        place = ["x"] if shape.filtered else []
-        self.tile_fields = ["start", "stop", *place, *(f"tap{i}" for i in range(shape.taps))]
+        taps = (f"tap{i}" for i in range(shape.taps))
+        self.tile_fields = ["start", "stop", *self.tile_place, *taps]
 
     def build(self) -> str:
         """IR text of the kernel."""
-        shape, lanes, kind = self.shape, self.lanes, self.kind
         self.module = ir.Module("kernel")
-        self.pitch = {"x": shape.x_pitch(lanes), "y": shape.y_pitch(lanes)}
-        self.pack = {}
-        for side, pitch in self.pitch.items():
-            spaced = side == "y" and shape.spaced
-            pixel = shape.y_pixel if spaced else 0
-            panel = panels.Panel(shape.dtype, pitch, spaced, shape.last(side), pixel)
-            self.pack[side] = panels.function(self.module, f"pack_{side}", panel, lanes)
-        self.deliver = weights_delivery.function(self.module, shape, lanes)
-        if shape.filtered:
-            sums = weights_sums.function
-            self.x_sums = sums(self.module, "x_sums", shape.x_sums, self.pitch["x"], lanes, kind)
-            self.y_sums = [
-                sums(self.module, f"y_sums{i}", kinds, self.pitch["y"], lanes, kind)
-                for i, kinds in enumerate(shape.y_sums)
-            ]
-        e = self.e = Function(self.module, "run", [], lanes)
+        self.functions()
+        e = self.e = Function(self.module, "run", [], self.lanes)
         self.ahead = Ahead(e, self.storage)
         computing = e.builder.icmp_signed("==", e.c["phase"], e.const(0))
         with e.builder.if_else(computing) as (compute, deliver):
@@ -126,6 +123,18 @@ class _Weights:
                 self._tasks("delivery_count", self._delivery)
         e.finish()
         return str(self.module)
+
+    def functions(self) -> None:
+        """The functions that the kernel calls."""
+        shape, lanes = self.shape, self.lanes
+        self.pitch = {"x": shape.x_pitch(lanes), "y": shape.y_pitch(lanes)}
+        self.pack = {}
+        for side, pitch in self.pitch.items():
+            spaced = side == "y" and shape.spaced
+            pixel = shape.y_pixel if spaced else 0
+            panel = panels.Panel(shape.dtype, pitch, spaced, shape.last(side), pixel)
+            self.pack[side] = panels.function(self.module, f"pack_{side}", panel, lanes)
+        self.deliver = weights_delivery.function(self.module, shape, lanes)
 
     def _tasks(self, count: str, body: Callable[[ir.Value, ir.Value], None]) -> None:
         """Take numbers until none is left."""
@@ -140,8 +149,8 @@ class _Weights:
     def _task(self, index: ir.Value, scratch: ir.Value) -> None:
         e, c = self.e, self.e.c
         task = e.record(c["tasks"], index, TASK)
-        packed = {"x": scratch, "y": e.at(scratch, c["x_size"], self.kind)}
-        packed["cells"] = e.at(packed["y"], c["y_size"], self.kind)
+        x_panels, y_panels = scratch, e.at(scratch, c["x_size"], self.kind)
+        cells = e.at(y_panels, c["y_size"], self.kind)
         # blocks of a chunk that is alone count from the first one of the task
         first = e.add(e.mul(task["y_start"], c["rest_y"]), e.mul(task["x_start"], c["rest_x"]))
         rest = e.builder.select(
@@ -154,13 +163,14 @@ class _Weights:
             fresh = e.builder.icmp_signed("==", boxes.index, task["box_start"])
             ends = e.builder.icmp_signed("==", e.add(boxes.index, 1), task["box_stop"])
             final = e.builder.and_(ends, e.builder.icmp_signed("==", c["chunks"], e.const(1)))
-            self._fill("x", task, box, packed, task["x_start"], task["x_stop"])
+            packed = Packed(task, box, x_panels, y_panels, cells)
+            self.fill("x", packed, task["x_start"], task["x_stop"])
             with e.loop(task["y_start"], task["y_stop"], c["y_group"]) as groups:
                 stop = e.least(e.add(groups.index, c["y_group"]), task["y_stop"])
                 if self.shape.ahead:
                     self._look_ahead(task, box, boxes.index, stop)
-                self._fill("y", task, box, packed, groups.index, stop)
-                with e.loop(groups.index, stop, carried=[packed["y"]]) as y_blocks:
+                self.fill("y", packed, groups.index, stop)
+                with e.loop(groups.index, stop, carried=[y_panels]) as y_blocks:
                     y = y_blocks.index
                     paired = self.shape.kind == "groups"
                     partners = (y, e.add(y, 1)) if paired else (task["x_start"], task["x_stop"])
@@ -169,11 +179,10 @@ class _Weights:
                         place = e.add(e.mul(y, c["rest_y"]), e.mul(x, c["rest_x"]))
                         block = e.at(rest, place, self.kind)
                         panel = e.mul(e.builder.sub(x, task["x_start"]), c["x_panel"])
-                        sides = e.at(packed["x"], panel, self.kind), y_blocks.values[0]
+                        sides = e.at(x_panels, panel, self.kind), y_blocks.values[0]
                         self._block(box, *sides, block, fresh)
-                        if self.shape.filtered:
-                            with e.when(ends):
-                                self._finish(block)
+                        with e.when(ends):
+                            self.finish(block)
                         with e.when(final):
                             self._call_deliver(task, block, x, y)
                     y_blocks.carry([e.at(y_blocks.values[0], c["y_panel"], self.kind)])
@@ -190,52 +199,22 @@ class _Weights:
             self._rest(self._sums(tile, x, y), tiles.values[0], fresh)
             tiles.carry([e.at(tiles.values[0], self.tile_size, self.kind)])
 
-    def _fill(
-        self,
-        side: str,
-        task: Record,
-        box: Record,
-        packed: dict[str, ir.Value],
-        start: ir.Value,
-        stop: ir.Value,
-    ) -> None:
-        """Some blocks of one side of a box: packed, or packed first and then summed."""
-        e, c = self.e, self.e.c
-        if not self.shape.filtered:
-            spacing = c["x_panel"] if side == "x" else c["y_spacing"]
-            if side == "y":
-                self._clear(box["y_clear"], packed[side], c["y_size"])
-            self._pack(side, task, box, packed[side], start, stop, spacing)
-            return
-        spacing, cells = c[f"{side}_packed"], packed["cells"]
-        self._clear(box[f"{side}_clear"], cells, e.mul(spacing, e.builder.sub(stop, start)))
-        self._pack(side, task, box, cells, start, stop, spacing)
-        with e.loop(start, stop, carried=[cells, packed[side]]) as blocks:
-            source, target = blocks.values
-            if side == "x":
-                self._sum(self.x_sums, "x", box, source, target)
-            else:
-                with e.loop(box["form_start"], box["form_stop"]) as forms:
-                    form = e.record(c["forms"], forms.index, FORM)
-                    for kind, function in enumerate(self.y_sums):
-                        with e.when(e.builder.icmp_signed("==", form["kind"], e.const(kind))):
-                            there = e.at(source, form["source"], self.kind)
-                            where = e.at(target, form["target"], self.kind)
-                            self._sum(function, "y", box, there, where)
-            after = e.at(target, c[f"{side}_panel"], self.kind)
-            blocks.carry([e.at(source, spacing, self.kind), after])
+    def fill(self, side: str, packed: Packed, start: ir.Value, stop: ir.Value) -> None:
+        """Some blocks of one side of a box into their panels."""
+        c = self.e.c
+        spacing = c["x_panel"] if side == "x" else c["y_spacing"]
+        if side == "y":
+            self.clear(packed.box["y_clear"], packed.y, c["y_size"])
+        self.pack_cells(side, packed, getattr(packed, side), start, stop, spacing)
 
-    def _sum(
-        self, function: ir.Function, side: str, box: Record, source: ir.Value, target: ir.Value
-    ) -> None:
-        """The sums of the cells of a block, in all groups of a box."""
-        e = self.e
-        groups = e.at(e.c["groups"], e.add(e.mul(box["group_start"], 2), int(side == "y")), I64)
-        count = e.builder.sub(box["group_stop"], box["group_start"])
-        steps = [box[f"{side}_{axis}"] for axis in "dhw"]
-        e.builder.call(function, [source, target, groups, count, *steps, box[f"{side}_plane"]])
+    def finish(self, block: ir.Value) -> None:
+        """What becomes of a block of sums when its last box has been added."""
 
-    def _clear(self, wanted: ir.Value, packed: ir.Value, size: ir.Value) -> None:
+    def origin(self, x: ir.Value, tile: Record) -> ir.Value:
+        """Where the inputs of a register tile are found in a panel."""
+        return x
+
+    def clear(self, wanted: ir.Value, packed: ir.Value, size: ir.Value) -> None:
         """Zero where a box reaches beyond the output, or a group of positions beyond the input."""
         e = self.e
         with e.when(e.builder.icmp_signed("!=", wanted, e.const(0))):
@@ -243,31 +222,18 @@ class _Weights:
             with e.loop(0, size, self.lanes) as cells:
                 e.store_vector(zero, packed, cells.index)
 
-    def _finish(self, block: ir.Value) -> None:
-        """A block of summed products through the steps that make gradients of them."""
-        e, b = self.e, self.e.builder
-        with e.loop(0, e.c["step_count"]) as steps:
-            step = e.record(e.c["steps"], steps.index, STEP)
-            target, *terms = (e.at(block, step[name], self.kind) for name in STEP[:3])
-            half = ir.Constant(self.kind, 0.5)
-            factors = [e.splat(b.fmul(b.sitofp(step[n], self.kind), half)) for n in STEP[3:]]
-            with e.loop(0, self.tile_size, self.lanes) as sums:
-                first, second = (e.load_vector(t, sums.index, self.kind) for t in terms)
-                value = e.fma(factors[0], first, b.fmul(factors[1], second))
-                e.store_vector(value, target, sums.index)
-
-    def _pack(
+    def pack_cells(
         self,
         side: str,
-        task: Record,
-        box: Record,
-        packed: ir.Value,
+        packed: Packed,
+        target: ir.Value,
         start: ir.Value,
         stop: ir.Value,
         spacing: ir.Value,
     ) -> None:
-        """Some blocks of channels of one side of a box."""
+        """Some blocks of channels of one side of a box, ``spacing`` apart."""
         e, c = self.e, self.e.c
+        task, box = packed.task, packed.box
         first = e.mul(start, c[f"{side}_block"])
         everything = c["in_channels" if side == "x" else "out_channels"]
         end = e.least(e.mul(stop, c[f"{side}_block"]), everything)
@@ -276,7 +242,7 @@ class _Weights:
             self.pack[side],
             [
                 origin,
-                packed,
+                target,
                 e.builder.sub(end, first),
                 e.const(self.pitch[side]),
                 c["lines"],
@@ -325,7 +291,7 @@ class _Weights:
         e, shape, lanes = self.e, self.shape, self.lanes
         lists = e.c["lists"]
         outputs = [e.at(y, tile[f"tap{i}"], self.kind) for i in range(shape.taps)]
-        origin = e.at(x, tile["x"], self.kind) if shape.filtered else x
+        x = self.origin(x, tile)
         fetch = self.ahead.fetching(tile) if shape.ahead else None
         zero = ir.Constant(ir.VectorType(self.kind, lanes), None)
         with e.loop(tile["start"], tile["stop"], carried=[zero] * shape.sums) as positions:
@@ -335,7 +301,7 @@ class _Weights:
             pair = e.load(lists, positions.index, I64)
             at_x = e.builder.and_(pair, e.const(0xFFFFFFFF))
             at_y = e.builder.lshr(pair, e.const(32))
-            inputs = [e.at(origin, at_x, self.kind)]
+            inputs = [e.at(x, at_x, self.kind)]
             reached = [e.at(output, at_y, self.kind) for output in outputs]
             wide, narrow = (inputs, reached) if shape.kind == "inputs" else (reached, inputs)
             vectors = [
