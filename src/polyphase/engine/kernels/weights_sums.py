@@ -35,15 +35,13 @@ def function(
         origin = e.load(a["groups"], e.mul(groups.index, 2), I64)
         source = e.at(a["source"], origin, kind)
         target = e.at(a["target"], e.mul(groups.index, pitch), kind)
-        for first in range(0, pitch, lanes):
-            values = {
-                window: e.load_vector(e.at(source, place, kind), first, kind)
-                for window, place in places.items()
-            }
+        with e.loop(0, pitch, lanes) as parts:
+            cell, out = (e.at(start, parts.index, kind) for start in (source, target))
+            values = {window: e.load_vector(cell, place, kind) for window, place in places.items()}
             for axis in (2, 1, 0):
                 values = _along(e, values, axis, sums[axis])
             for plane, number in zip(planes, sorted(values), strict=True):
-                e.store_vector(values[number], e.at(target, plane, kind), first)
+                e.store_vector(values[number], out, plane)
     e.finish()
     e.function.linkage = "internal"
     return e.function
