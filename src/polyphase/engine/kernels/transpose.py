@@ -21,6 +21,9 @@ LINE = "place term_start less_start term_stop".split()
 MOST_SUMMED = 256
 # rows are fetched so many channels before they are transposed; more would push each other out
 CHANNELS_AHEAD = 2
+# lines of sums are fetched so many channels before they are written: panels are too far apart, and
+# too many at once, for the processor to foresee it
+LINES_AHEAD = 4
 
 
 def build(dtype: str, target: Target) -> str:
@@ -72,8 +75,10 @@ def build(dtype: str, target: Target) -> str:
                             place = e.load(places, e.add(columns.index, i), I64)
                             with e.when(b.icmp_signed(">=", place, e.const(0))):
                                 e.store_vector(vector, panel, place, written)
+            following = e.at(panel, e.mul(square["width"], LINES_AHEAD), kind)
             with e.loop(square["line_start"], square["line_stop"]) as lines:
                 place, start, less, stop = e.record(c["lines"], lines.index, LINE).values()
+                e.prefetch(following, place, kind, write=True)
 
                 def column(number: ir.Value) -> ir.Value:
                     at = e.mul(e.load(c["terms"], number, I64), lanes)
