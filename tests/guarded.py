@@ -25,7 +25,8 @@ from polyphase.engine.methods import FLOATS
 
 PAGE = mmap.PAGESIZE
 NOTHING, READ_AND_WRITE = 0, 3
-MARK = 0xA5
+# NaN in every type: what is read there shows in results
+MARK = 0xFF
 # multiply-adds, elements of an array: more would only take longer
 MOST_WORK = 3_000_000
 MOST_ELEMENTS = 300_000

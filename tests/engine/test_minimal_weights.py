@@ -1,5 +1,6 @@
 """Minimal filtering of the weights' gradient: its algebra, its products, where it is taken."""
 
+import kernels
 import numpy as np
 import pytest
 from hypothesis import assume, given
@@ -84,6 +85,8 @@ def test_the_products_make_the_sums_of_the_definition(reach, positions, seed):
         (6, 1, 1, 8, 2, 4.0),
         # one tap a phase
         (2, 2, 1, 8, 1, 2.0),
+        # groups whose positions lie far apart would make boxes too large
+        (3, 1, 5, 90, 1, 3.0),
         # and one position
         (4, 2, 1, 1, 1, 4.0),
     ],
@@ -100,10 +103,11 @@ def test_an_axis_takes_the_groups_with_the_fewest_products(
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        ("weight_grad c64:32 i24x24 k2x2 s2x2", "no two taps of a phase meet"),
+        ("weight_grad c64:32 i24x24 k2x2 s2x2", "no axis has taps and positions"),
+        ("weight_grad c64:32 i64x64 k3x3 p24x24 d24x24", "no axis has taps and positions"),
         ("weight_grad c64:64 g64 i24x24 k4x4 s2x2 p1x1", "channels that meet one by one"),
         ("weight_grad c64:32 i1x9 k4x4 s2x2 p1x1", "some taps reach no output"),
-        ("weight_grad c8:8 i99x99 k33x33", "products, more than 1024"),
+        ("weight_grad c8:8 i99x99 k33x33", "products, more than 400"),
         ("conv_transpose c64:32 i24x24 k4x4 s2x2", "it computes the gradient of the weights"),
     ],
 )
@@ -113,8 +117,34 @@ def test_it_tells_what_it_refuses(line, reason):
 
 def test_few_channels_are_not_filtered():
     # sums of both sides would take longer than the products that they save
-    refusals = pp.plan("weight_grad n8 c16:3 i64x64 k4x4 s2x2 p1x1").refusals
-    assert "it would take an estimated" in refusals["minimal_weights"]
+    for line in ("n8 c12:12 i64x64 k4x4 s2x2 p1x1", "n1 c64:2 i64x64 k3x3 p1x1"):
+        refusals = pp.plan(f"weight_grad {line}").refusals
+        assert "it would take an estimated" in refusals["minimal_weights"], line
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "n1 c8192:512 i64x64 k3x3 p24x24 d24x24",
+        "n1 c32:32 i128x128x128 k3x3x3 p32x32x32 d32x32x32",
+        "n1 c64:64 i64x64x64 k3x3x3 p4x4x4 d4x4x4",
+        "n2 c320:320 i16x16x16 k4x4x4 s2x2x2 p1x1x1",
+        "n2 c320:320 i15x15x15 k4x4x4 s2x2x2 p1x1x1",
+        "n1 c64:64 i16x16x16 k7x7x7 p3x3x3",
+        "n1 c64:64 i1000000 k3 p100000 d100000",
+        "n1 c1024:512 i60000 k512 s256",
+    ],
+)
+@pytest.mark.parametrize("cache", [1 << 18, 1 << 20])
+def test_panels_stay_near_whatever_the_layer(line, cache):
+    problem = Problem.parse(f"weight_grad {line}")
+    for target in (NEON, *kernels.TARGETS):
+        if METHOD.refuse(problem, target):
+            continue
+        tables = METHOD.tables(METHOD.tiling(problem, target, cache))
+        weights = 4 * np.prod(problem.weight_shape)
+        # panels, cells, and the sums of a task, which has about a sixteenth of the weights
+        assert tables.scratch_bytes < 16 * cache + weights, target.name
 
 
 def test_the_largest_error_is_hardly_that_of_all_products():

@@ -37,6 +37,8 @@ c131:17 i11x23 k2x2 s2x2
 c131:67 i7x5 k3x3 s2x2 p1x1 o1x1 nhwc
 n67 c70:33 i1x1 k4x4
 c31:33 i127 k16 s8 p4
+c20:20 i9x9 k5x5 s2x2
+n2 c20:20 i9x40 k3x3 p12x1 d12x1
 c17:3 i61 k16 s8 p4 nlc
 c67:1 i53 k128 s32
 c35:1 i31x29 k9x9 s3x3 p4x4 o2x2
@@ -195,7 +197,7 @@ def test_bias_in_many_parts(line, target):
 def test_the_plan_tells_method_and_refusals():
     shown = str(plan("weight_grad n2 c64:32 i8x8 k2x2 s2x2"))
     assert "method    weights" in shown
-    assert "minimal_weights: no two taps of a phase meet the outputs of two positions" in shown
+    assert "minimal_weights: no axis has taps and positions that share enough products" in shown
     assert "chunks of the sum" in shown
     shown = str(plan("weight_grad n16 c128:128 i32x32 k4x4 s2x2 p1x1"))
     assert "method    minimal_weights" in shown

@@ -25,7 +25,7 @@ from polyphase.engine.minimal import LONGEST_MINIMAL_STEP, LONGEST_WINDOW, axes_
 from polyphase.engine.minimal_channels_tables import MinimalChannelsTables
 from polyphase.engine.minimal_positions_tables import MinimalPositionsTables
 from polyphase.engine.minimal_weights_tables import MinimalWeightsTables
-from polyphase.engine.minimal_weights_tiling import MinimalWeightsTiling
+from polyphase.engine.minimal_weights_tiling import MOST_PRODUCTS, MinimalWeightsTiling
 from polyphase.engine.minimal_weights_tiling import axes_of as minimal_weights_axes
 from polyphase.engine.positions import LONGEST_UNEVEN_WINDOW, PositionsTiling
 from polyphase.engine.positions_tables import PositionsTables
@@ -49,8 +49,6 @@ LONGEST_STEP = 32
 LONGEST_TRANSPOSED_STEP = 4
 # the planes of so many taps, up to 576 in two dimensions, would not stay in cache
 MOST_MINIMAL_TAPS = 256
-# the same for gradients of weights, of which each product has a sum
-MOST_MINIMAL_PRODUCTS = 1024
 
 
 @dataclass(frozen=True)
@@ -190,13 +188,12 @@ def _refuse_minimal_weights(problem: Problem, target: Target) -> str | None:
         return "channels that meet one by one make too few products of what is filtered"
     axes = minimal_weights_axes(problem, target)
     if all(axis.positions == 1 for axis in axes):
-        return "no two taps of a phase meet the outputs of two positions"
+        return "no axis has taps and positions that share enough products"
     if any(len(axis.reach.live) < axis.axis.kernel_size for axis in axes):
         return "some taps reach no output, and products are made of several"
-    taps = prod(len(axis.products) for axis in axes)
-    if taps > MOST_MINIMAL_PRODUCTS:
-        most = MOST_MINIMAL_PRODUCTS
-        return f"{taps} products, more than {most}, take more memory than their sums are worth"
+    products = prod(len(axis.products) for axis in axes)
+    if products > MOST_PRODUCTS:
+        return f"the sums of {products} products, more than {MOST_PRODUCTS}, would leave the caches"
     return None
 
 

@@ -22,6 +22,8 @@ from polyphase.engine.weights_reach import Places, Reach
 
 # share of the products beyond which the sums and differences cost more than they save
 WORTHWHILE = 0.95
+# positions that a group spans: boxes have whole groups, and must stay small
+LONGEST_GROUP = 8
 
 
 class Term(NamedTuple):
@@ -183,6 +185,11 @@ class GroupedAxis:
         """Positions of a run whose last groups are made full."""
         return -(-length // self.group) * self.group
 
+    def count(self, length: int) -> int:
+        """Groups of a run."""
+        groups, rest = divmod(length, self.group)
+        return groups * self.apart + min(rest, self.apart)
+
     def origins(self, length: int) -> Places:
         """The first positions of the groups of a run."""
         starts = np.arange(0, length, self.group)
@@ -227,12 +234,16 @@ class GroupedAxis:
     def work(self) -> float:
         """Products for each position."""
         size = self.reach.size
-        shared = len(self.origins(size)) / size
+        shared = self.count(size) / size
         return sum(1.0 if product.x is None else shared for _, product in self.products)
 
 
-def grouped(reach: Reach) -> GroupedAxis:
-    """An axis in the groups that take the fewest products; in none where these save little."""
-    plain, *others = (GroupedAxis(reach, positions) for positions in (1, 2, 3))
-    best = min(others, key=lambda axis: axis.work)
+def grouped(reach: Reach, most: int = 3) -> GroupedAxis:
+    """An axis in the groups that take the fewest products; in none where these save little.
+
+    Groups are of ``most`` positions at the most.
+    """
+    plain, *others = (GroupedAxis(reach, positions) for positions in range(1, most + 1))
+    near = [axis for axis in others if axis.group <= LONGEST_GROUP]
+    best = min(near, key=lambda axis: axis.work, default=plain)
     return best if best.work < WORTHWHILE * plain.work else plain

@@ -127,7 +127,7 @@ class MinimalBoxes(Boxes):
                 places = np.arange(length) if whole[number] else axis.origins(length)
                 cell = places // axis.group * axis.apart + places % axis.apart
                 residue = places // axis.apart % axis.positions
-                group = np.add.outer(group * len(axis.origins(length)), cell).ravel()
+                group = np.add.outer(group * axis.count(length), cell).ravel()
                 at_x = np.add.outer(at_x, residue * x_strides[number]).ravel()
                 at_y = np.add.outer(at_y, residue * y_strides[number]).ravel()
             at_x, at_y = at_x + group * self.x.pitch, at_y + group * self.y.pitch

@@ -9,17 +9,27 @@ from polyphase.arithmetic.problem import Problem
 from polyphase.engine.kernels.weights_context import Sum, Sums
 from polyphase.engine.minimal_weights_axis import GroupedAxis, grouped
 from polyphase.engine.target import Target
+from polyphase.engine.weights_cost import Work
 from polyphase.engine.weights_sizes import Corner, Sizes, Tile
-from polyphase.engine.weights_tiling import WeightsTiling
+from polyphase.engine.weights_tiling import MOST_STREAMED, WeightsTiling
 
 # cycles of a vector that is read or written while sums of one side are made: most come from the
 # second-level cache
 SUM_CYCLES = 4.8
+# with more products the sums of both sides leave the caches, and code takes long to compile
+MOST_PRODUCTS = 400
 
 
 def axes_of(problem: Problem, target: Target) -> tuple[GroupedAxis, GroupedAxis, GroupedAxis]:
-    """The three axes of a problem, in the groups that take the fewest products."""
-    depth, height, width = (grouped(reach) for reach in Sizes(problem, target).sorted_reaches)
+    """The three axes of a problem, in the groups that take the fewest products.
+
+    Where groups of three positions would make too many, each with a sum of its own, in pairs.
+    """
+    reaches = Sizes(problem, target).sorted_reaches
+    for most in (3, 2):
+        depth, height, width = (grouped(reach, most) for reach in reaches)
+        if prod(len(axis.products) for axis in (depth, height, width)) <= MOST_PRODUCTS:
+            break
     return depth, height, width
 
 
@@ -59,8 +69,7 @@ class MinimalWeightsTiling(WeightsTiling):
 
     def groups_of(self, box: Corner) -> int:
         """Groups of positions of a box."""
-        lengths = (len(axis.origins(n)) for axis, n in zip(self.grouped, box[1:], strict=True))
-        return box[0] * prod(lengths)
+        return box[0] * prod(axis.count(n) for axis, n in zip(self.grouped, box[1:], strict=True))
 
     def full(self, box: Corner) -> Corner:
         """A box whose last groups are made full."""
@@ -80,10 +89,19 @@ class MinimalWeightsTiling(WeightsTiling):
         return self.y_count * self.plane(self.groups_of(box), tile.shape.y_pitch(self.lanes))
 
     def _box(self, positions: int) -> Corner:
-        """A box of about this many positions, whole groups of them."""
-        box = self.full(super()._box(positions))
-        n, d, h, w = (min(a, b) for a, b in zip(box, self.positions, strict=True))
-        return n, d, h, w
+        """A box of about this many positions, whole groups of them, as much of a row as may be."""
+        box = [1, *(min(axis.group, axis.reach.size) for axis in self.grouped)]
+        left = max(positions // prod(box), 1)
+        for axis in (3, 2, 1, 0):
+            groups = -(-self.positions[axis] // box[axis])
+            together = -(-groups // -(-groups // left))
+            box[axis] = min(box[axis] * together, self.positions[axis])
+            left = max(left // together, 1)
+        return box[0], box[1], box[2], box[3]
+
+    def _stays_near(self, work: Work) -> bool:
+        """Whether the sums of a block of both sides do: they are several times its cells."""
+        return work.x_panel + work.y_panel <= MOST_STREAMED * self.budget
 
     def _pack_x(self, tile: Tile, box: Corner, blocks: int) -> float:
         vectors = -(-tile.shape.x_pitch(self.lanes) // self.lanes)

@@ -65,7 +65,9 @@ class WeightsTiling(Sizes):
         super().__init__(problem, target)
         self.budget = int(cache_bytes * CACHE_SHARE) // self.item
         self.costs = Costs(self.lanes, self.item, self.budget)
-        self.choice = min(self._choices(), key=self._score)
+        choice = min(self._choices(), key=self._score, default=None)
+        # where even the smallest panels crowd the caches it is by as many tasks as it takes
+        self.choice = choice or min(self._choices(crowded=True), key=self._score)
 
     @property
     def cycles(self) -> float:
@@ -169,11 +171,11 @@ class WeightsTiling(Sizes):
 
     # choosing
 
-    def _choices(self) -> Iterator[Choice]:
+    def _choices(self, crowded: bool = False) -> Iterator[Choice]:
         tiles = sorted(self.register_tiles(), key=self._quick)
         for tile in tiles[:PROMISING]:
-            for positions in BOX_POSITIONS:
-                yield from self._divided(tile, self._box(positions))
+            for positions in BOX_POSITIONS[:1] if crowded else BOX_POSITIONS:
+                yield from self._divided(tile, self._box(positions), crowded)
                 if positions >= prod(self.positions):
                     break
 
@@ -218,11 +220,13 @@ class WeightsTiling(Sizes):
             ahead=tile.shape.ahead,
         )
 
-    def _divided(self, tile: Tile, box: Corner) -> Iterator[Choice]:
-        """Ways to share the work of a box size out."""
+    def _divided(self, tile: Tile, box: Corner, crowded: bool) -> Iterator[Choice]:
+        """Ways to share the work of a box size out; where all are ``crowded``, in any number."""
         if tile.exact and self._list_length(tile, box) > LONGEST_LISTS:
             tile = replace(tile, exact=False)
         work, paired = self._work(tile, box), self.depthwise
+        if not (crowded or self._stays_near(work)):
+            return
         x_blocks, y_blocks = self.x_blocks(tile), self.y_blocks(tile)
         pack_x = work.boxes * self.groups * self._pack_x(tile, box, x_blocks)
         most_x = MOST_STREAMED * self.budget // work.x_panel
@@ -235,8 +239,9 @@ class WeightsTiling(Sizes):
             ):
                 x_range, y_range = -(-x_blocks // x_parts), -(-y_blocks // y_parts)
                 parts = self.groups * x_parts * y_parts
-                crowded = x_range > max(most_x, 1) or y_group > min(most_y, y_range)
-                if crowded or parts > max(MOST_TASKS, self.groups):
+                if x_range > max(most_x, 1) or y_group > min(most_y, y_range):
+                    continue
+                if parts > max(MOST_TASKS, self.groups) and not crowded:
                     continue
                 # each range of one side packs all that it needs of the other
                 packing = pack_x * y_parts + pack_y * (1 if paired else x_parts)
@@ -247,6 +252,10 @@ class WeightsTiling(Sizes):
                         break
                     cycles = work.cycles(packing, x_range, y_group, parts, chunks)
                     yield Choice(tile, box, x_range, y_range, y_group, chunks, tasks, cycles)
+
+    def _stays_near(self, work: Work) -> bool:
+        """Whether what a register tile reads comes from a cache."""
+        return True
 
     def _groups(self, tile: Tile) -> list[int]:
         """Numbers of blocks of output channels worth packing at a time."""
