@@ -161,6 +161,17 @@ def test_large_layers_of_two_taps_are_filtered(kernel, layout, monkeypatch):
     assert plan.planned.__wrapped__(problem).method in MINIMAL
 
 
+def test_sums_of_many_taps_are_known_to_take_long():
+    # they are made one by one, where squares of few taps are summed as vectors
+    def each(line):
+        problem = Problem.parse(line)
+        (method,) = (m for m in MINIMAL if m.refuse(problem, NEON) is None)
+        tiling = method.tiling(problem, NEON, 1 << 20)
+        return tiling.packing_cycles / tiling.expansion / np.prod(problem.weight_shape)
+
+    assert each("c32:32 i32x32 k32x32 s16x16 nhwc") > 3 * each("c32:32 i32x32 k16x16 s8x8 nhwc")
+
+
 def test_one_tap_a_phase_leaves_nothing_to_save():
     for layout in ("nchw", "nhwc"):
         refusals = pp.plan(f"c64:64 i16x16 k2x2 s2x2 {layout}").refusals
