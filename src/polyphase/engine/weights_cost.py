@@ -34,6 +34,11 @@ class Costs:
         squares = cells / line * -(-line // lanes) * -(-channels // lanes)
         return squares * square + cells * channels * 0.3
 
+    def turned(self, cells: int, line: int, channels: int, parted: bool) -> float:
+        """Channels of each cell, transposed; each part of a pixel is waited for."""
+        arriving = -(-channels * self.item // 64) * (30 if parted else 5)
+        return self.squares(cells, line, channels) + cells * arriving
+
     def lines(self, cells: int, channels: int) -> float:
         """Cells copied as they are."""
         return channels * cells / self.lanes * 3

@@ -306,7 +306,8 @@ class WeightsTiling(Sizes):
         if tile.shape.spaced:
             channels = min(blocks * tile.y_block, self.out_channels)
             if self.y_last and not tile.shape.y_pixel:
-                return self.costs.squares(cells, line, channels)
+                parted = channels < self.out_channels
+                return self.costs.turned(cells, line, channels, parted)
             return self.costs.lines(cells, channels)
         pitch = tile.shape.y_pitch(self.lanes)
         if self.y_last:
