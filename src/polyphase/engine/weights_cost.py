@@ -36,7 +36,7 @@ class Costs:
 
     def turned(self, cells: int, line: int, channels: int, parted: bool) -> float:
         """Channels of each cell, transposed; each part of a pixel is waited for."""
-        arriving = -(-channels * self.item // 64) * (20 if parted else 5)
+        arriving = -(-channels * self.item // 64) * (12 if parted else 5)
         return self.squares(cells, line, channels) + cells * arriving
 
     def lines(self, cells: int, channels: int) -> float:
