@@ -124,7 +124,9 @@ class Boxes:
         self._classes: dict[object, tuple[int, ...]] = {}
         self._known_lists: dict[object, Span] = {}
         boxes = [self._box(*box) for box in tiling.boxes(tiling.choice.box)]
-        self.table = np.array(boxes, np.int64).reshape(-1, len(BOX))
+        found = np.array(boxes, np.int64).reshape(len(boxes), -1)
+        # the last fields are those of sums
+        self.table = np.pad(found, ((0, 0), (0, len(BOX) - found.shape[1])))
 
     def _axes(self) -> Sequence[Reached]:
         """The axes along which boxes are runs."""
@@ -171,7 +173,7 @@ class Boxes:
         y = self._pack(self.y, cells, self._extents(size))
         clear = not self.tile.exact and any(run.lacks for run in runs)
         tiles = self._tiles(size, runs, x.weights, y.weights)
-        return *x.fields, *y.fields, False, clear, *tiles, *x.ahead, *y.ahead, *[0] * 12
+        return *x.fields, *y.fields, False, clear, *tiles, *x.ahead, *y.ahead
 
     def _extents(self, size: Corner) -> Corner:
         """Cells of the output of a box, by axis."""
