@@ -9,7 +9,9 @@ from polyphase.engine import arrays, methods, plan, run
 from polyphase.engine.target import available
 
 TARGETS = available()
-FORWARD = tuple(method for method in methods.METHODS if method.kernel is not None)
+FORWARD = tuple(
+    method for method in methods.METHODS if "conv" in method.operators and method.kernel
+)
 # bytes around an output that nothing may touch, and what they hold
 BAND = 256
 MARK = 0xA5

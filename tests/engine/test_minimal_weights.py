@@ -125,29 +125,41 @@ def test_few_channels_are_not_filtered():
 @pytest.mark.parametrize(
     "line",
     [
-        "n1 c8192:512 i64x64 k3x3 p24x24 d24x24",
-        "n1 c32:32 i128x128x128 k3x3x3 p32x32x32 d32x32x32",
+        "n1 c8192:512 i64x64 k3x3 p4x4 d4x4",
         "n1 c64:64 i64x64x64 k3x3x3 p4x4x4 d4x4x4",
         "n2 c320:320 i16x16x16 k4x4x4 s2x2x2 p1x1x1",
         "n2 c320:320 i15x15x15 k4x4x4 s2x2x2 p1x1x1",
-        "n1 c64:64 i16x16x16 k7x7x7 p3x3x3",
-        "n1 c64:64 i1000000 k3 p100000 d100000",
-        "n1 c1024:512 i60000 k512 s256",
     ],
 )
 @pytest.mark.parametrize("cache", [1 << 18, 1 << 20])
 def test_panels_stay_near_whatever_the_layer(line, cache):
     problem = Problem.parse(f"weight_grad {line}")
     for target in (NEON, *kernels.TARGETS):
-        if METHOD.refuse(problem, target):
-            continue
+        assert METHOD.refuse(problem, target) is None
         tables = METHOD.tables(METHOD.tiling(problem, target, cache))
         weights = 4 * np.prod(problem.weight_shape)
         # panels, cells, and the sums of a task, which has about a sixteenth of the weights
         assert tables.scratch_bytes < 16 * cache + weights, target.name
 
 
-def test_the_largest_error_is_hardly_that_of_all_products():
+@pytest.mark.parametrize(
+    "line",
+    [
+        "n1 c8192:512 i64x64 k3x3 p24x24 d24x24",
+        "n1 c32:32 i128x128x128 k3x3x3 p32x32x32 d32x32x32",
+        "n1 c64:64 i16x16x16 k7x7x7 p3x3x3",
+        "n1 c64:64 i1000000 k3 p100000 d100000",
+        "n1 c1024:512 i60000 k512 s256",
+    ],
+)
+def test_what_would_leave_the_caches_is_left_to_all_products(line):
+    found = pp.plan(f"weight_grad {line}")
+    assert found.method.name == "weights"
+    assert found.tiling.choice.tasks >= 1
+    assert "minimal_weights" in found.refusals
+
+
+def test_the_largest_error_is_no_larger_than_that_of_pytorch():
     torch = pytest.importorskip("torch")
     torch.manual_seed(0)
     x, y = torch.randn(8, 64, 32, 32), torch.randn(8, 64, 64, 64)
@@ -165,4 +177,4 @@ def test_the_largest_error_is_hardly_that_of_all_products():
         exact = found.double() if exact is None else exact
         errors.append(float((found.double() - exact).abs().max() / exact.abs().max()))
     assert pp.plan("weight_grad n8 c64:64 i32x32 k4x4 s2x2 p1x1").method is METHOD
-    assert 0 < errors[2] < 2 * max(errors[1], 5e-7)
+    assert 0 < errors[2] <= errors[1]

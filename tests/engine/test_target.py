@@ -11,7 +11,7 @@ import pytest
 
 from polyphase import Problem, Unsupported
 from polyphase.engine import jit, target
-from polyphase.engine.kernels import checksum, gather, minimal_weights, sums, weights
+from polyphase.engine.kernels import checksum, gather, sums
 from polyphase.engine.methods import METHODS
 from polyphase.engine.target import NEON
 
@@ -49,12 +49,6 @@ def sources(chosen, line, dtype):
         if method.kernel is not None and method.refuse(problem, chosen) is None:
             shape = method.tiling(problem, chosen, CACHE).kernel_shape
             yield method.name, method.kernel.build(shape, chosen)
-    if problem.operator == "weight_grad":
-        for method in METHODS:
-            if method.tables is not None and method.refuse(problem, chosen) is None:
-                shape = method.tiling(problem, chosen, CACHE).choice.tile.shape
-                kernel = {"weights": weights, "minimal_weights": minimal_weights}[method.name]
-                yield method.name, kernel.build(shape, chosen)
 
 
 def calls(assembly):

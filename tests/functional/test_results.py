@@ -19,7 +19,8 @@ def nothing_kept(monkeypatch):
 
 
 def fresh(shape=SHAPE, dtype=torch.float32, last=False):
-    return Results(shape, dtype).fresh(last)
+    results = Results(shape, dtype)
+    return results.last() if last else results.first()
 
 
 def address_of_one_that_is_gone(*args):

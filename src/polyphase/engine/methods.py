@@ -17,7 +17,7 @@ from polyphase.arithmetic.problem import OPERATORS, Problem
 from polyphase.engine import minimal_channels, minimal_positions, taps
 from polyphase.engine.channels import ChannelsTiling
 from polyphase.engine.channels_tables import ChannelsTables
-from polyphase.engine.kernels import channels, positions
+from polyphase.engine.kernels import channels, minimal_weights, positions, weights
 from polyphase.engine.kernels import minimal_channels as minimal_channels_kernel
 from polyphase.engine.kernels import minimal_positions as minimal_positions_kernel
 from polyphase.engine.kernels import taps as taps_kernel
@@ -241,13 +241,14 @@ METHODS = (
         filters=True,
     ),
     Method("taps", ("conv",), _refuse_lines, TapsTiling, TapsTables, taps_kernel),
-    Method("weights", ("weight_grad",), _refuse_weights, WeightsTiling, WeightsTables),
+    Method("weights", ("weight_grad",), _refuse_weights, WeightsTiling, WeightsTables, weights),
     Method(
         "minimal_weights",
         ("weight_grad",),
         _refuse_minimal_weights,
         MinimalWeightsTiling,
         MinimalWeightsTables,
+        minimal_weights,
         filters=True,
     ),
     Method("reference", OPERATORS, lambda problem, target: None),

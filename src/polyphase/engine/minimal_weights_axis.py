@@ -53,6 +53,12 @@ class Scheme(NamedTuple):
     taps: tuple[int, ...]
 
 
+# of two products in the middle half their sum, and half their difference; the first gets the sum
+_HALVES = (
+    Step(1, Term(1, 0.5), Term(2, 0.5)),
+    Step(2, Term(1), Term(2, -1)),
+    Step(0, Term(0), Term(1)),
+)
 _FIRST, _SECOND, _THIRD = (((offset, 1),) for offset in range(3))
 PAIR = Scheme(
     pairs=(
@@ -70,12 +76,7 @@ THREE_TAPS = Scheme(
         (((0, 1), (1, -1)), ((2, 1), (1, -1))),
         (_SECOND, ((3, 1), (1, -1))),
     ),
-    steps=(
-        Step(1, Term(1, 0.5), Term(2, 0.5)),
-        Step(2, Term(1), Term(2, -1)),
-        Step(0, Term(0), Term(1)),
-        Step(3, Term(3), Term(1)),
-    ),
+    steps=(*_HALVES, Step(3, Term(3), Term(1))),
     taps=(0, 2, 3),
 )
 THREE_POSITIONS = Scheme(
@@ -85,12 +86,7 @@ THREE_POSITIONS = Scheme(
         (((0, 1), (2, 1), (1, -1)), ((2, 1), (1, -1))),
         (_THIRD, ((3, 1), (1, -1))),
     ),
-    steps=(
-        Step(1, Term(1, 0.5), Term(2, 0.5)),
-        Step(2, Term(1), Term(2, -1)),
-        Step(0, Term(0), Term(1)),
-        Step(3, Term(3), Term(2)),
-    ),
+    steps=(*_HALVES, Step(3, Term(3), Term(2))),
     taps=(0, 3),
 )
 # by the number of positions of a group and of taps

@@ -84,23 +84,20 @@ class MinimalBoxes(Boxes):
 
     def _forms(self, full: Corner, weights: Corner, plane: int) -> Span:
         """For each phase the kind of its sums, where its outputs begin, and where the sums go."""
-        table, kinds, at = [], self.shape.y_sums, 0
-        for phases, sums in zip(self.tiling.phases, self.tiling.y_sums, strict=True):
+        table, tiling = [], self.tiling
+        every = zip(tiling.phases, tiling.y_sums, tiling.y_starts, strict=True)
+        for phases, sums, start in every:
             cells = (
                 axis.reach.cell(phase.taps[0], length)
                 for axis, phase, length in zip(self.grouped, phases, full[1:], strict=True)
             )
             source = sum(c * weight for c, weight in zip(cells, weights[1:], strict=True))
-            table.append((kinds.index(sums), source, at * plane))
-            at += prod(map(len, sums))
+            table.append((self.shape.y_sums.index(sums), source, start * plane))
         return self.forms.add(np.array(table, np.int64))
 
     def _products(self, size: Corner, x_plane: int, y_plane: int) -> Span:
         """Register tiles of a box: a product of three axes each, and its list of positions."""
-        starts, at = {}, 0
-        for phases, sums in zip(self.tiling.phases, self.tiling.y_sums, strict=True):
-            starts[phases] = at
-            at += prod(map(len, sums))
+        starts = dict(zip(self.tiling.phases, self.tiling.y_starts, strict=True))
         x_strides = _strides([len(sums) for sums in self.tiling.x_sums], x_plane)
         table = []
         for chosen in product(*(axis.products for axis in self.grouped)):

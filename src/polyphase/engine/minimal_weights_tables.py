@@ -1,5 +1,6 @@
 """Tables of method ``minimal_weights``: those of ``weights``, with sums in the place of cells."""
 
+from functools import cached_property
 from math import prod
 
 from polyphase.engine.cover import Table
@@ -23,6 +24,7 @@ class MinimalWeightsTables(WeightsTables):
         y = rounded(tiling.y_elements(self.tile, box), line)
         return x, y, y
 
+    @cached_property
     def _packed(self) -> tuple[int, int]:
         """Elements of a packed block of either side, from which the sums are made."""
         full, lanes = self.tiling.full(self.choice.box), self.tiling.lanes
@@ -35,7 +37,7 @@ class MinimalWeightsTables(WeightsTables):
         return sizes[0], sizes[1]
 
     def _more(self) -> dict[str, int | Table]:
-        x, y = self._packed()
+        x, y = self._packed
         return {
             "steps": self.boxes.steps,
             "step_count": len(self.boxes.steps),
@@ -46,5 +48,5 @@ class MinimalWeightsTables(WeightsTables):
         }
 
     def _extra(self) -> int:
-        x, y = self._packed()
+        x, y = self._packed
         return max(self.choice.x_range * x, self.choice.y_group * y)

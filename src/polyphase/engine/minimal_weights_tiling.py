@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import product
+from functools import lru_cache
+from itertools import accumulate, product
 from math import prod
 
 from polyphase.arithmetic.problem import Problem
@@ -20,6 +21,7 @@ SUM_CYCLES = 4.8
 MOST_PRODUCTS = 400
 
 
+@lru_cache(maxsize=16)
 def axes_of(problem: Problem, target: Target) -> tuple[GroupedAxis, GroupedAxis, GroupedAxis]:
     """The three axes of a problem, in the groups that take the fewest products.
 
@@ -42,7 +44,9 @@ class MinimalWeightsTiling(WeightsTiling):
         self.phases = list(product(*(axis.phases for axis in self.grouped)))
         self.y_sums = [_sums(phase.sums for phase in phases) for phases in self.phases]
         self.x_count = prod(map(len, self.x_sums))
-        self.y_count = sum(prod(map(len, sums)) for sums in self.y_sums)
+        # the first sum of each phase, and behind them the number of all
+        counts = (prod(map(len, sums)) for sums in self.y_sums)
+        *self.y_starts, self.y_count = accumulate(counts, initial=0)
         super().__init__(problem, target, cache_bytes)
 
     def describe(self) -> str:
@@ -63,7 +67,7 @@ class MinimalWeightsTiling(WeightsTiling):
         """Register tiles of a block of weights."""
         return prod(len(axis.products) for axis in self.grouped)
 
-    def steps(self, tile: Tile) -> float:
+    def tiles_met(self, tile: Tile) -> float:
         """Register tiles that a position takes part in, groups at the border made full."""
         return prod(axis.work for axis in self.grouped)
 

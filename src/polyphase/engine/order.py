@@ -52,9 +52,6 @@ class Order:
             "squares": self._squares.ctypes.data,
             "square_count": len(squares),
             "places": self._places.ctypes.data,
-            # unused without sums
-            "lines": self._places.ctypes.data,
-            "terms": self._places.ctypes.data,
             "row_stride": channels,
             "channel_stride": size,
         }

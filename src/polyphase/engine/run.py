@@ -68,7 +68,7 @@ class Operation:
         # as the output lies in memory
         self.output_shape = (n, *size, c) if plan.problem.channels_last else (n, c, *size)
         self.tables = plan.method.tables(tiling)
-        self._code = _code(plan.method.kernel, self.tables.shape, plan.target)
+        self._code = compiled(plan.method.kernel, self.tables.shape, plan.target)
         self._contexts = Contexts(self.tables.context)
         self._packing = None
         if self.tables.recipe:
@@ -187,7 +187,8 @@ class Contexts:
 
 
 @lru_cache(maxsize=256)
-def _code(kernel: ModuleType, shape: Any, target: Target) -> jit.Code:
+def compiled(kernel: ModuleType, shape: Any, target: Target) -> jit.Code:
+    """A method's kernel for a shape of the work in registers."""
     build: Callable[[], str] = lambda: kernel.build(shape, target)  # noqa: E731
     return jit.load(f"{kernel.__name__} {shape!r}", target, build)
 

@@ -9,12 +9,10 @@ from functools import lru_cache
 import numpy as np
 
 from polyphase.arithmetic.problem import Problem
-from polyphase.engine import jit, memory, threads
-from polyphase.engine.kernels import minimal_weights, weights
-from polyphase.engine.kernels.weights_context import CONTEXT, Shape
+from polyphase.engine import memory, threads
+from polyphase.engine.kernels.weights_context import CONTEXT
 from polyphase.engine.plan import Plan, planned
-from polyphase.engine.run import WORK_PER_THREAD, Contexts
-from polyphase.engine.target import Target
+from polyphase.engine.run import WORK_PER_THREAD, Contexts, compiled
 from polyphase.engine.weights_tiling import WeightsTiling
 
 # what changes from call to call stands at the head of the context
@@ -27,11 +25,12 @@ class WeightOperation:
 
     def __init__(self, plan: Plan) -> None:
         tiling = plan.tiling
-        if not isinstance(tiling, WeightsTiling) or plan.method.tables is None:
-            raise ValueError(f"the {plan.method.name} computes no weight gradient")
+        method = plan.method
+        if not isinstance(tiling, WeightsTiling) or method.tables is None or method.kernel is None:
+            raise ValueError(f"the {method.name} computes no weight gradient")
         self.plan = plan
-        self.tables = tables = plan.method.tables(tiling)
-        self._code = _code(tiling.choice.tile.shape, plan.target)
+        self.tables = tables = method.tables(tiling)
+        self._code = compiled(method.kernel, tiling.kernel_shape, plan.target)
         useful = max(1, tables.multiply_adds // WORK_PER_THREAD)
         self._most_threads = min(len(tables.tasks), useful)
         self._contexts = Contexts(tables.context)
@@ -59,12 +58,6 @@ class WeightOperation:
             threads.run(self._code.call, self._code.address, context, count)
         self._contexts.give_back((values, context))
         memory.scratch.give_back(buffer)
-
-
-@lru_cache(maxsize=256)
-def _code(shape: Shape, target: Target) -> jit.Code:
-    kernel = minimal_weights if shape.filtered else weights
-    return jit.load(f"weights {shape!r}", target, lambda: kernel.build(shape, target))
 
 
 @lru_cache(maxsize=1024)

@@ -66,7 +66,7 @@ class WeightsTiling(Sizes):
         self.budget = int(cache_bytes * CACHE_SHARE) // self.item
         self.costs = Costs(self.lanes, self.item, self.budget)
         choice = min(self._choices(), key=self._score, default=None)
-        # where even the smallest panels crowd the caches it is by as many tasks as it takes
+        # where no box stays near a cache, the smallest one is taken, by any number of tasks
         self.choice = choice or min(self._choices(crowded=True), key=self._score)
 
     @property
@@ -80,9 +80,14 @@ class WeightsTiling(Sizes):
         return 0.0
 
     @property
+    def kernel_shape(self) -> Shape:
+        """What the machine code of the choice depends on."""
+        return self.choice.tile.shape
+
+    @property
     def kernel_name(self) -> str:
         """Name of the kernel: type, method, tile, target."""
-        return self.choice.tile.shape.name(self.target)
+        return self.kernel_shape.name(self.target)
 
     def describe(self) -> str:
         """Register tile, box and division of the sum, for people."""
@@ -154,9 +159,9 @@ class WeightsTiling(Sizes):
     def _arithmetic(self, tile: Tile) -> float:
         """Cycles of all register tiles, for one position."""
         blocks = self.groups * self.blocks(tile)
-        return blocks * self.steps(tile) * self.costs.step(tile.shape)
+        return blocks * self.tiles_met(tile) * self.costs.step(tile.shape)
 
-    def steps(self, tile: Tile) -> float:
+    def tiles_met(self, tile: Tile) -> float:
         """Register tiles of a block of weights that a position takes part in."""
         return self.tiles(tile) * (self._exact_share if tile.exact else 1.0)
 
@@ -206,7 +211,7 @@ class WeightsTiling(Sizes):
         arithmetic = prod(self.positions) * self._arithmetic(tile)
         arithmetic += boxes * tiles * (60 + 2 * vectors)
         x_panel = self.x_elements(tile, box)
-        steps = prod(self.positions) * self.steps(tile)
+        steps = prod(self.positions) * self.tiles_met(tile)
         return Work(
             self.costs,
             boxes,
@@ -221,7 +226,7 @@ class WeightsTiling(Sizes):
         )
 
     def _divided(self, tile: Tile, box: Corner, crowded: bool) -> Iterator[Choice]:
-        """Ways to share the work of a box size out; where all are ``crowded``, in any number."""
+        """Ways to share the work of a box size out; if ``crowded``, those beyond limits as well."""
         if tile.exact and self._list_length(tile, box) > LONGEST_LISTS:
             tile = replace(tile, exact=False)
         work, paired = self._work(tile, box), self.depthwise

@@ -48,8 +48,7 @@ class _MinimalWeights(Weights):
         size = e.mul(spacing, e.builder.sub(stop, start))
         self.clear(box[f"{side}_clear"], packed.cells, size)
         self.pack_cells(side, packed, packed.cells, start, stop, spacing)
-        panels = packed.x if side == "x" else packed.y
-        with e.loop(start, stop, carried=[packed.cells, panels]) as blocks:
+        with e.loop(start, stop, carried=[packed.cells, packed.panels(side)]) as blocks:
             cells, panel = blocks.values
             if side == "x":
                 self._sum(self.x_sums, "x", box, cells, panel)

@@ -49,6 +49,10 @@ class Packed(NamedTuple):
     y: ir.Value
     cells: ir.Value
 
+    def panels(self, side: str) -> ir.Value:
+        """Where the panels of a side begin."""
+        return self.x if side == "x" else self.y
+
 
 class Ahead:
     """Fetches memory that is needed later, one cache line for each position that is summed.
@@ -205,7 +209,7 @@ class Weights:
         spacing = c["x_panel"] if side == "x" else c["y_spacing"]
         if side == "y":
             self.clear(packed.box["y_clear"], packed.y, c["y_size"])
-        self.pack_cells(side, packed, getattr(packed, side), start, stop, spacing)
+        self.pack_cells(side, packed, packed.panels(side), start, stop, spacing)
 
     def finish(self, block: ir.Value) -> None:
         """What becomes of a block of sums when its last box has been added."""

@@ -49,25 +49,21 @@ class Results:
         self._shape = shape
         size = prod(shape) * dtype.itemsize
         self._empty = partial(torch.empty, *shape, dtype=dtype, device="cpu")
-        # the shortest ways to one that is channels-first, and channels-last
-        self.first = self._empty if size < memory.SMALLEST_KEPT else partial(self.fresh, False)
-        self.last = partial(self.fresh, True)
-        if size < memory.SMALLEST_KEPT:
-            self.last = partial(
-                torch.empty_strided, shape, strides(shape, True), dtype=dtype, device="cpu"
-            )
+        # the shortest ways to uninitialised memory, channels first and last
+        self.first: Callable[[], Tensor] = self._empty
+        self.last: Callable[[], Tensor] = partial(
+            torch.empty_strided, shape, strides(shape, True), dtype=dtype, device="cpu"
+        )
+        if size >= memory.SMALLEST_KEPT:
+            self.first, self.last = partial(self._warm, False), partial(self._warm, True)
         self._kinds = {
             (last, inference): _kind(size, dtype, shape, strides(shape, last), inference)
             for last in (False, True)
             for inference in (False, True)
         }
 
-    def fresh(self, last: bool) -> Tensor:
-        """Uninitialised memory, channels last or first."""
-        kind = self._kinds[last, torch.is_inference_mode_enabled()]
-        if kind.bytes >= memory.SMALLEST_KEPT:
-            return _warm(kind)
-        return torch.empty_strided(kind.shape, kind.strides, dtype=kind.dtype, device="cpu")
+    def _warm(self, last: bool) -> Tensor:
+        return _warm(self._kinds[last, torch.is_inference_mode_enabled()])
 
     def of(self, array: Any) -> Tensor:
         """What the reference computed, as a tensor."""
