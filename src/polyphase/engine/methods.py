@@ -193,7 +193,8 @@ def _refuse_minimal_weights(problem: Problem, target: Target) -> str | None:
         return "some taps reach no output, and products are made of several"
     products = prod(len(axis.products) for axis in axes)
     if products > MOST_PRODUCTS:
-        return f"the sums of {products} products, more than {MOST_PRODUCTS}, would leave the caches"
+        most = MOST_PRODUCTS
+        return f"code for the sums of {products} products, more than {most}, takes long to compile"
     return None
 
 

@@ -17,7 +17,7 @@ from polyphase.engine.weights_tiling import MOST_STREAMED, WeightsTiling
 # cycles of a vector that is read or written while sums of one side are made: most come from the
 # second-level cache
 SUM_CYCLES = 4.8
-# with more products the sums of both sides leave the caches, and code takes long to compile
+# more products gain little, and the code of their sums takes seconds to compile
 MOST_PRODUCTS = 400
 
 
