@@ -40,7 +40,7 @@ def folder(tmp_path, monkeypatch):
 def forget(monkeypatch):
     jit._folder.cache_clear()
     monkeypatch.setattr(jit, "_warned", False)
-    run._code.cache_clear()
+    run.compiled.cache_clear()
     run._gather.cache_clear()
 
 
@@ -60,7 +60,7 @@ def compiled(monkeypatch):
 
 def work():
     """Compile or load two kernels, and see that they compute."""
-    run._code.cache_clear()
+    run.compiled.cache_clear()
     run._gather.cache_clear()
     target, method = kernels.ways(PROBLEM)[0]
     operation = kernels.operation(PROBLEM, target, method)

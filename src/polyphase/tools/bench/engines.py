@@ -44,8 +44,7 @@ def polyphase_call(problem: Problem, given: Arrays) -> Call | None:
 
 def kernel_call(problem: Problem, given: Arrays) -> Call | None:
     """The same without the function: packed weights in, a new array out."""
-    found = operation(problem)
-    if found is None or problem.operator != "conv_transpose":
+    if problem.operator != "conv_transpose" or (found := operation(problem)) is None:
         return polyphase_call(problem, given)
     x = in_memory(problem, given.x)
     panels = found.pack(given.weight.data_ptr(), given.bias.data_ptr())
