@@ -106,7 +106,7 @@ def check(problem, target, method, at_end, seed):
     memory.scratch = memory.outputs = guarded
     try:
         stored = guarded.holding(kernels.in_layout(x, problem))
-        w, b = guarded.holding(w), guarded.holding(b)
+        w, b = guarded.holding(kernels.ordered(operation, w)), guarded.holding(b)
         n, c, *size = problem.output_shape
         shape = (n, *size, c) if problem.channels_last else problem.output_shape
         y, once = (guarded.array(shape, x.dtype) for _ in range(2))
@@ -115,7 +115,8 @@ def check(problem, target, method, at_end, seed):
         operation.compute(stored.ctypes.data, *addresses, once.ctypes.data)
     finally:
         memory.scratch, memory.outputs = pools
-    wide = [array.astype(np.float64) for array in (x, w, b if seed % 2 else 0 * b)]
+    b = b if seed % 2 else 0 * b
+    wide = [array.astype(np.float64) for array in (*kernels.operands(problem, seed)[:2], b)]
     definition = getattr(reference, problem.operator)
     expected = definition(*wide, problem.geometry, problem.groups).astype(x.dtype)
     for result in (y, once):

@@ -45,10 +45,15 @@ def in_layout(array, problem):
     return np.ascontiguousarray(np.moveaxis(array, 1, -1) if problem.channels_last else array)
 
 
+def ordered(operation, w):
+    """Weights as the operation takes them."""
+    return np.ascontiguousarray(np.moveaxis(w, 1, -1) if operation.weights_last else w)
+
+
 def compute(operation, x, w, b):
     """The result, channels first; its memory was all NaN, between bands that stay as they were."""
     problem = operation.plan.problem
-    x = in_layout(x, problem)
+    x, w = in_layout(x, problem), ordered(operation, w)
     n, c, *size = problem.output_shape
     shape = (n, *size, c) if problem.channels_last else problem.output_shape
     memory = np.full(BAND + x.itemsize * int(np.prod(shape)) + BAND, MARK, np.uint8)

@@ -8,10 +8,11 @@ import kernels
 import numpy as np
 import pytest
 import repository
+import torch
 
-from polyphase import Problem
+from polyphase import Problem, functional
 from polyphase.arithmetic.problem import LAYOUTS
-from polyphase.engine import plan, reference
+from polyphase.engine import arrays, plan, reference
 from polyphase.engine.methods import METHODS
 
 (TAPS,) = (method for method in METHODS if method.name == "taps")
@@ -32,15 +33,32 @@ conv c7:20 i15 k15
 conv c1:1 i9 k9 p8
 conv n2 c6:3 i2x20 k2x16 s2x3 p2x3 d4x1
 """.strip().splitlines()
+# in channels-last memory lines are taps and channels, and rows of taps are taken like channels:
+# such as meet no input, with strides and dilation, in blocks; vectors of few and of many channels
+LAST = """
+conv n2 c40:3 i9x8 k3x3 s1x2 p1x1
+conv c16:5 i5x6x7 k2x3x2 s2x2x2 p0x1x1 d2x1x1
+conv n3 c9:4 i1x30 k1x2
+conv c21:17 i7x9 k16x16 s8x8 p6x6
+conv c33:9 i40x20 k5x3 s2x1 p9x2 d3x1 f64
+conv n5 c8:1 i6x6 k4x1 s3x2 p3x0 d2x5 bf16
+conv c16:33 i4x4x4 k4x4x4 s4x4x4 p3x2x1 f16
+conv n40 c70:6 i1x1 k1x1
+conv n2 c70:6 i2x3 k4x5 p2x3
+""".strip().splitlines()
 
 
 def ways(problem):
     return [way for way in kernels.ways(problem) if way[1] is TAPS]
 
 
-@pytest.mark.parametrize("line", LINES)
+def layouts(line):
+    return LAYOUTS[Problem.parse(line).rank][line in LAST :]
+
+
+@pytest.mark.parametrize("line", LINES + LAST)
 def test_it_computes_the_definition(line):
-    for layout in LAYOUTS[Problem.parse(line).rank]:
+    for layout in layouts(line):
         problem = Problem.parse(f"{line} {layout}")
         assert ways(problem)
         for target, method in ways(problem):
@@ -65,6 +83,47 @@ def test_sums_rest_between_blocks_of_channels(layout, dtype, monkeypatch):
         np.testing.assert_array_equal(kernels.compute(operation, x, w, b), expected)
 
 
+@pytest.mark.parametrize("dtype", ["f32", "f64"])
+def test_sums_rest_between_rows_of_taps(dtype, monkeypatch):
+    monkeypatch.setattr(plan, "cache_bytes", lambda: 1 << 15)
+    problem = Problem.parse(f"conv n2 c50:20 i3x60x30 k3x20x4 s1x9x2 p1x2x1 {dtype} ndhwc")
+    for target, method in ways(problem):
+        operation = kernels.operation(problem, target, method)
+        assert operation.weights_last
+        assert operation.tables.depth < operation.tables.tiling.in_channels == 60
+        x, w, b = kernels.operands(problem)
+        expected = reference.conv(x, w, b, problem.geometry, problem.groups)
+        np.testing.assert_array_equal(kernels.compute(operation, x, w, b), expected)
+
+
+LARGE = "conv c40:17 i60x40 k16x16 s8x8 p4x4"
+
+
+def test_channels_last_arrays_meet_weights_in_any_order():
+    problem = Problem.parse(f"{LARGE} nhwc")
+    assert plan.planned(problem).method is TAPS
+    x, w, b = kernels.operands(problem)
+    x = np.moveaxis(kernels.in_layout(x, problem), -1, 1)
+    expected = reference.conv(x, w, b, problem.geometry, problem.groups)
+    last = np.moveaxis(kernels.in_layout(w, problem), -1, 1)
+    for weights in (w, last, np.repeat(w, 2, axis=3)[..., ::2]):
+        first = Problem.parse(LARGE)
+        np.testing.assert_array_equal(arrays.compute(first, x, weights, b), expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_channels_last_tensors_meet_weights_in_any_order(dtype):
+    x = torch.randint(-4, 5, (1, 40, 60, 40)).to(dtype)
+    w = torch.randint(-2, 3, (17, 40, 16, 16)).to(dtype)
+    expected = torch.nn.functional.conv2d(x.double(), w.double(), None, 8, 4).to(dtype)
+    x = x.contiguous(memory_format=torch.channels_last)
+    last = w.contiguous(memory_format=torch.channels_last)
+    for weights in (w, last, w.repeat_interleave(2, 2)[:, :, ::2], torch.nn.Parameter(last)):
+        with torch.no_grad():
+            found = functional.conv2d(x, weights, None, 8, 4)
+        assert torch.equal(found, expected)
+
+
 @pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
 @pytest.mark.parametrize("layout", ["ncl", "nlc"])
 def test_what_lies_beyond_a_line_does_not_enter(layout, value):
@@ -82,7 +141,14 @@ def test_what_lies_beyond_a_line_does_not_enter(layout, value):
         np.testing.assert_array_equal(marked[:, :, rest], plain[:, :, rest])
 
 
-@pytest.mark.parametrize("line", ["conv c80:6 i2048 k1024 s256", "conv c700:5 i3x64 k3x64"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "conv c80:6 i2048 k1024 s256",
+        "conv c700:5 i3x64 k3x64",
+        "conv c64:5 i64x64 k64x64 nhwc",
+    ],
+)
 def test_no_chain_of_sums_is_long(line):
     # numbers of one sign: their sums only grow, and what is added to long ones is lost
     problem = Problem.parse(line)
@@ -108,6 +174,10 @@ def test_what_it_refuses():
         ("conv g2 c4:4 i99 k64 s8", "of one group as they lie, and there are 2"),
         ("conv c3:5 i999 k64 s8 d2", "lie 2 inputs apart"),
         (f"conv c3:5 i99 k{lanes // 2 - 1}", f"a line of {lanes // 2 - 1} taps"),
+        ("conv c3:5 i9x9 k2x2 nhwc d1x2", "lie 2 inputs apart"),
+        (f"conv c2:5 i99x99 k3x{lanes // 4 - 1} nhwc", f"a line of {lanes // 2 - 2} taps"),
+        ("conv c5000:1 i3x9 k1x7 nhwc", "lines of 35000 taps are longer than the 32768"),
+        (f"conv c4096:1 i1x{1 << 20} k1x1 nhwc", f"a line of {1 << 32} inputs is longer"),
         ("conv c3:5 i99 k64 s8 int32", "plain path"),
     ):
         assert part in TAPS.refuse(Problem.parse(line), target), line
@@ -120,7 +190,7 @@ from polyphase.arithmetic.problem import LAYOUTS
 from polyphase.engine.methods import METHODS
 (method,) = (method for method in METHODS if method.name == "taps")
 for line in {lines}:
-    for layout in LAYOUTS[Problem.parse(line).rank]:
+    for layout in LAYOUTS[Problem.parse(line).rank][line in {last} :]:
         problem = Problem.parse(f"{{line}} {{layout}}")
         for target in kernels.TARGETS:
             if method.refuse(problem, target) is None:
@@ -134,7 +204,7 @@ print("done")
 def test_nothing_outside_of_a_buffer_is_touched():
     folders = [str(repository.ROOT / "tests"), *filter(None, [os.environ.get("PYTHONPATH")])]
     process = subprocess.run(
-        [sys.executable, "-c", GUARDED.format(lines=LINES)],
+        [sys.executable, "-c", GUARDED.format(lines=LINES + LAST, last=LAST)],
         capture_output=True,
         text=True,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(folders)},

@@ -44,7 +44,7 @@ def compute(
         definition = _DEFINITIONS[problem.operator]
         return _delivered(definition(x, weight, bias, problem.geometry, problem.groups), out)
     x = _contiguous(np.moveaxis(x, 1, -1) if last else x)
-    weight = _contiguous(weight)
+    weight = _contiguous(np.moveaxis(weight, 1, -1) if found.weights_last else weight)
     if bias is not None:
         bias = _contiguous(bias)
     addresses = (

@@ -211,7 +211,13 @@ def _refuse_lines(problem: Problem, target: Target) -> str | None:
     if len(offsets) > 1 and abs(offsets.step) > 1:
         apart = abs(offsets.step)
         return f"taps of the last axis lie {apart} inputs apart, and it reads those side by side"
-    least, length = target.lanes(problem.dtype) / 2, taps.taps_in_line(problem)
+    found = taps.read(problem)
+    taps_of_line = found.geometry.axes[-1].kernel_size
+    if max(taps_of_line, found.geometry.axes[-1].stride) > MOST_LISTED:
+        return f"lines of {taps_of_line} taps are longer than the {MOST_LISTED} that tables list"
+    if found.input_size[-1] > LONGEST_AXIS:
+        return f"a line of {found.input_size[-1]} inputs is longer than {LONGEST_AXIS}"
+    least, length = target.lanes(problem.dtype) / 2, taps.taps_in_line(found)
     if length < least:
         return f"a line of {length} taps, of fewer than {least:g}, leaves most of a vector empty"
     return None

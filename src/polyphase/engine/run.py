@@ -21,6 +21,7 @@ from polyphase.engine.kernels import driver, gather, transpose
 from polyphase.engine.pack import Recipe
 from polyphase.engine.plan import Plan, planned
 from polyphase.engine.target import Target
+from polyphase.engine.tiling import Tiling
 
 # work that is worth waking another thread for, in multiply-adds
 WORK_PER_THREAD = 200_000
@@ -57,13 +58,18 @@ class Panels:
 
 
 class Operation:
-    """A compiled problem."""
+    """A compiled problem.
+
+    ``weights_last`` tells whether it takes weights as they lie in channels-last memory, and not as
+    in the definition.
+    """
 
     def __init__(self, plan: Plan) -> None:
         tiling = plan.tiling
-        if tiling is None or plan.method.tables is None or plan.method.kernel is None:
+        if not isinstance(tiling, Tiling) or not plan.method.tables or not plan.method.kernel:
             raise ValueError(f"the {plan.method.name} has no kernel")
         self.plan = plan
+        self.weights_last = tiling.weights_last
         n, c, *size = plan.problem.output_shape
         # as the output lies in memory
         self.output_shape = (n, *size, c) if plan.problem.channels_last else (n, c, *size)

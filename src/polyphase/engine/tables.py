@@ -115,6 +115,7 @@ class Tables(ABC):
                 if rows is None:
                     packed = self.packed_rows(origin, size, section)
                     rows = self.append("pack_rows", (part, key), packed)
+                rows = rows[0], rows[0] + (rows[1] - rows[0]) // self.row_lists
                 for group in range(groups):
                     lines += [
                         (
@@ -132,6 +133,11 @@ class Tables(ABC):
                     ]
         self.tasks = np.array(lines, np.int64).reshape(-1, len(driver.TASK))
         self.classes = np.array(classes, np.int64).reshape(-1, 2)
+
+    @property
+    def row_lists(self) -> int:
+        """Lists of packed rows that a box has; the tasks know where the first of them lies."""
+        return 1
 
     @property
     def sections(self) -> list[range]:

@@ -1,15 +1,18 @@
 """Tiling of method ``taps``: register tiles of output channels by positions, lanes along taps."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 from math import prod
 
+from polyphase.arithmetic.geometry import Geometry
+from polyphase.arithmetic.phases import Phase
 from polyphase.arithmetic.problem import Problem
 from polyphase.engine.cover import Grid
 from polyphase.engine.kernels import taps as kernel
 from polyphase.engine.kernels.driver import LONGEST_CHAIN
-from polyphase.engine.stencil import stencils
+from polyphase.engine.stencil import Stencil, stencils
+from polyphase.engine.target import Target
 from polyphase.engine.tiling import (
     LINE_CYCLES,
     PACK_CYCLES,
@@ -24,13 +27,15 @@ from polyphase.engine.tiling import (
 MOST_SIDE = 8
 # cycles that a vector of taps takes beside its products, and a line of an input channel: more where
 # the next one lies in another row of the input, which nothing fetches ahead
-STEP_CYCLES = 1.0
+STEP_CYCLES = 0.5
 LINE_BEGIN_CYCLES = 1.5
 ROW_BEGIN_CYCLES = 8.0
 # cycles to add a vector of sums to those of the blocks before and to set it aside
 REST_CYCLES = 2.0
-# cycles to add up the lanes of a vector of sums, and to store that
-SUM_CYCLES = 14.0
+# cycles to add up the lanes of a vector of sums, to store that alone, and with its neighbours
+SUM_CYCLES = 3.0
+ALONE_CYCLES = 10.0
+PIXEL_CYCLES = 4.0
 # cycles more for a line of weights that comes from beyond the second-level cache
 FAR_WEIGHT_CYCLES = 5.0
 # cycles to begin a row of the input, and to pack a vector of it if channels must be transposed
@@ -50,7 +55,32 @@ class Choice:
 
 
 class TapsTiling(Tiling):
-    """All that the method decides about one problem on one target."""
+    """All that the method decides about one problem on one target.
+
+    Its problem is the one that the method reads in memory, as :func:`read` returns it. If weights
+    lie channels-last, then all taps of an output lie in lines one after another: the rows of taps
+    are then what input channels are elsewhere, and each meets the output's rows in its own input
+    rows. ``outer`` has the axes that these belong to.
+    """
+
+    def __init__(self, problem: Problem, target: Target, cache_bytes: int) -> None:
+        super().__init__(read(problem), target, cache_bytes)
+        self._weights_last = weights_last(problem)
+        self.outer = self.axes[:2]
+        if self._weights_last:
+            depth, height = map(_row_by_row, self.outer)
+            self.axes = depth, height, self.axes[2]
+            self.in_channels = prod(self.kernel_sizes[:2])
+
+    @property
+    def outer_offsets(self) -> list[range]:
+        """Where the first position meets each tap of depth and of height, those beyond it too."""
+        axes = self.problem.geometry.axes[:-1]
+        offsets = [
+            range(-axis.begin, axis.kernel_size * axis.dilation - axis.begin, axis.dilation)
+            for axis in axes
+        ]
+        return [range(1)] * (2 - len(offsets)) + offsets
 
     @cached_property
     def choice(self) -> Choice:
@@ -61,6 +91,11 @@ class TapsTiling(Tiling):
     def in_place(self) -> bool:
         """Weights are read as they lie."""
         return True
+
+    @property
+    def weights_last(self) -> bool:
+        """Weights lie as the input does, where there is such memory for them."""
+        return self._weights_last
 
     @property
     def packing_cycles(self) -> float:
@@ -87,7 +122,12 @@ class TapsTiling(Tiling):
         """What the machine code of the choice depends on."""
         choice = self.choice
         return kernel.Shape(
-            self.problem.dtype, choice.channels, choice.positions, self.line, self.in_last
+            self.problem.dtype,
+            choice.channels,
+            choice.positions,
+            self.line,
+            self.in_last,
+            self.out_last,
         )
 
     def describe(self) -> str:
@@ -142,11 +182,13 @@ class TapsTiling(Tiling):
         fresh = min(1.0, ((positions - 1) * step_in + self.line) / (positions * self.line))
         fetch = (positions * fresh + channels) * LINE_CYCLES * self.pace
         step = self.step_cycles(sums, channels + positions, fetch)
-        begin = LINE_BEGIN_CYCLES if self.lines == 1 else ROW_BEGIN_CYCLES
+        in_rows = self.lines > 1 or self.weights_last
+        begin = ROW_BEGIN_CYCLES if in_rows else LINE_BEGIN_CYCLES
         in_line = self.vectors * (step + STEP_CYCLES) + begin
         each = self.lines * self.in_channels * in_line
         blocks = -(-self.in_channels // depth)
         store = sums * (SUM_CYCLES + (blocks - 1) * REST_CYCLES)
+        store += positions * PIXEL_CYCLES if self.out_last else sums * ALONE_CYCLES
         packing = self.packing(box)
         residues = self.axes[0].in_step * self.axes[1].in_step
         rows_packed = prod(packing.grid.packed[:3]) * residues * self.in_channels
@@ -155,10 +197,54 @@ class TapsTiling(Tiling):
             packed = rows_packed * each_row * SQUARE_CYCLES
         else:
             packed = rows_packed * (ROW_CYCLES + each_row * PACK_CYCLES)
+        if blocks > 1:
+            # every task packs them all again
+            packed *= min(rows, -(-tasks() // self.box_count(box)))
         weights = self.out_channels * self.in_channels * self.lines * self.line
         far = weights * self.compute_size / 64 * FAR_WEIGHT_CYCLES
         cycles = self.box_count(box) * (columns * rows * (each + store) + packed + far)
         return Choice(box, depth, channels, positions, cycles)
+
+
+def weights_last(problem: Problem) -> bool:
+    """Whether weights are read as they lie in channels-last memory.
+
+    PyTorch has no such memory for weights of one axis, and in that of a single channel they lie as
+    they always do.
+    """
+    return problem.channels_last and problem.rank > 1 and problem.in_channels > 1
+
+
+@lru_cache(maxsize=64)
+def read(problem: Problem) -> Problem:
+    """The problem that the method reads in memory: where weights lie channels-last, of one channel.
+
+    In such memory the channels of the taps along the last axis lie in line, in input and weights:
+    they are the taps of one channel whose pixels are as many cells apart as there are channels.
+
+    >>> print(read(Problem.parse("conv c8:4 i9x9 k3x3 s1x2 nhwc")))
+    conv n1 c1:4 g1 i9x72 k3x24 s1x16 p0x0 o0x0 d1x1 f32 nhwc
+    """
+    if not weights_last(problem):
+        return problem
+    *outer, last = problem.geometry.axes
+    channels = problem.in_channels
+    geometry = Geometry(
+        [*(axis.kernel_size for axis in outer), last.kernel_size * channels],
+        [*(axis.stride for axis in outer), last.stride * channels],
+        padding=[
+            *((axis.begin, axis.end) for axis in outer),
+            (last.begin * channels, last.end * channels),
+        ],
+        dilation=[*(axis.dilation for axis in outer), 1],
+    )
+    size = (*problem.input_size[:-1], problem.input_size[-1] * channels)
+    return replace(problem, geometry=geometry, input_size=size, in_channels=1)
+
+
+def _row_by_row(axis: Stencil) -> Stencil:
+    """An outer axis as one row of taps meets it: an input for every output."""
+    return Stencil(1, 1, (Phase(0, 1, range(1), range(1)),), axis.output_size, axis.output_size)
 
 
 def taps_in_line(problem: Problem) -> int:

@@ -2,9 +2,12 @@
 
 from collections.abc import Iterator
 from math import prod
+from typing import Any
 
 import numpy as np
 
+from polyphase.engine.cover import Table
+from polyphase.engine.kernels import driver
 from polyphase.engine.kernels import taps as kernel
 from polyphase.engine.pack import Panel, Strides
 from polyphase.engine.tables import Tables, tap_number
@@ -22,7 +25,15 @@ class TapsTables(Tables):
         choice = tiling.choice
         super().__init__(tiling, choice.box, choice.depth, False, 1)
         self.shape = tiling.kernel_shape
-        strides = Strides.of(tiling)
+        more = {}
+        if tiling.weights_last:
+            w_channel = tiling.kernel_sizes[2]
+            w_row = tiling.in_channels * w_channel
+            # rows of taps read the same pixels, each in other rows
+            more = {"x_channel": 0, "pack_channel": 1}
+        else:
+            strides = Strides.of(tiling)
+            w_channel, w_row = strides.in_channel, strides.out_channel
         # there is one group, and no panel
         self.panel_size = 0
         self._fill_taps()
@@ -30,7 +41,7 @@ class TapsTables(Tables):
         firsts = np.arange(0, tiling.out_channels, channels)
         self.rows = np.stack(
             [
-                firsts * strides.out_channel,
+                firsts * w_row,
                 firsts * self.y_strides[1],
                 np.zeros_like(firsts),
                 np.full_like(firsts, len(self.taps)),
@@ -46,8 +57,9 @@ class TapsTables(Tables):
             self.packing.channel * self._packed_channels,
             self.shape.sums * tiling.lanes,
             y_channel=self.y_strides[1],
-            w_row=strides.out_channel,
-            w_channel=strides.in_channel,
+            w_row=w_row,
+            w_channel=w_channel,
+            **more,
         )
 
     @property
@@ -68,8 +80,8 @@ class TapsTables(Tables):
 
     @property
     def row_height(self) -> int:
-        """Outputs of a position in a row tile."""
-        return self.shape.channels
+        """Sums of a position in a row tile: vectors of them."""
+        return self.shape.channels * self.tiling.lanes
 
     @property
     def step_weights(self) -> int:
@@ -86,6 +98,57 @@ class TapsTables(Tables):
             for h, tap_h in zip(height.offsets, height.taps, strict=True)
         ]
         self.taps = np.array(lines, np.int64).reshape(-1, len(kernel.TAP))
+
+    @property
+    def row_lists(self) -> int:
+        """Where rows of taps are packed like channels, each has its own rows of the input."""
+        return self.tiling.in_channels if self.tiling.weights_last else 1
+
+    def packing_of(self, origin: Corner, size: Corner) -> tuple[object, int]:
+        """What the packed rows of a box depend on, and the input element they count from."""
+        if not self.tiling.weights_last:
+            return super().packing_of(origin, size)
+        axes, strides = (*self.tiling.outer, self.tiling.axes[2]), self.x_strides[2:]
+        corner = [o * axis.in_step for o, axis in zip(origin[1:], axes, strict=True)]
+        start = sum(place * stride for place, stride in zip(corner, strides, strict=True))
+        met = []
+        for number, axis in enumerate(self.tiling.outer):
+            places = self._row_places(number, size[1 + number])
+            bounds = -corner[number], axis.input_size - corner[number]
+            met.append(tuple(np.clip(bounds, places.min(), places.max() + 1).tolist()))
+        return (size, *met), start
+
+    def packed_rows(self, origin: Corner, size: Corner, section: range) -> Table:
+        """Source and target of every packed row of a box, targets ascending in each list."""
+        if not self.tiling.weights_last:
+            return super().packed_rows(origin, size, section)
+        xn, _, xd, xh, xw = self.x_strides
+        sn, sd, sh, _ = self.packing.grid.strides
+        inside: Any = True
+        source: Any = self.tiling.axes[2].offsets[0] * xw
+        # rows of taps along depth and height, then the box: images, depth, height
+        for number, stride in enumerate((xd, xh)):
+            axis = self.tiling.outer[number]
+            places = self._row_places(number, size[1 + number])
+            corner = origin[1 + number] * axis.in_step
+            shape = [1] * 5
+            shape[number], shape[3 + number] = places.shape
+            places = places.reshape(shape)
+            inside = inside & (places >= -corner) & (places < axis.input_size - corner)
+            source = source + places * stride
+        images = np.arange(size[0]).reshape(1, 1, -1, 1, 1)
+        source = source + images * xn
+        depth, height = (np.arange(n) for n in size[1:3])
+        target = images * sn + depth.reshape(1, 1, 1, -1, 1) * sd + height * sh
+        target = np.broadcast_to(target * self.cell, source.shape)
+        table = [np.where(inside, source, driver.OUTSIDE).ravel(), target.ravel()]
+        return np.stack(table, 1).astype(np.int64)
+
+    def _row_places(self, number: int, count: int) -> Table:
+        """Per tap of an outer axis, where so many positions meet it, from the first one's input."""
+        axis = self.tiling.outer[number]
+        taps = self.tiling.outer_offsets[number]
+        return np.array(taps)[:, None] + axis.in_step * np.arange(count)
 
     def class_spans(self, origin: Corner, size: Corner) -> list[tuple[int, int]]:
         """The columns of a box: so many positions each, the last one repeated."""

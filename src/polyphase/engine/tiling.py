@@ -29,6 +29,8 @@ PACK_CYCLES = 4
 # cycles to bring a weight into a panel with its neighbours, or alone
 ENTRY_CYCLES = 3
 LONE_CYCLES = 8
+# cycles to begin packing, however few they are
+CALL_CYCLES = 4000
 # bytes of sums that may rest in scratch between blocks of channels
 RESTING_BYTES = 3 << 19
 # weights that serve only so many columns of register tiles are fetched before they are needed
@@ -144,10 +146,16 @@ class Tiling(ABC):
         return False
 
     @property
+    def weights_last(self) -> bool:
+        """Whether weights read as they lie are those of channels-last memory."""
+        return False
+
+    @property
     def packing_cycles(self) -> float:
         """Estimated cycles of one core to pack the weights."""
         each = ENTRY_CYCLES if self.side >= LEAST_ROWS else LONE_CYCLES
-        return prod(self.problem.weight_shape) * self.expansion * each * self.pace
+        entries = prod(self.problem.weight_shape) * self.expansion
+        return entries * each * self.pace + CALL_CYCLES
 
     @property
     def kernel_name(self) -> str:

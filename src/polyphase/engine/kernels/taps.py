@@ -30,14 +30,15 @@ class Shape:
     """What the machine code depends on.
 
     A register tile has ``channels`` output channels by ``positions``. Lines are ``line`` taps long.
-    ``channels_last`` is how the input lies in memory.
+    ``in_last`` and ``out_last`` are how input and output lie in memory.
     """
 
     dtype: str
     channels: int
     positions: int
     line: int
-    channels_last: bool
+    in_last: bool
+    out_last: bool
 
     @property
     def sums(self) -> int:
@@ -46,7 +47,7 @@ class Shape:
 
     def name(self, target: Target) -> str:
         """Kernel name: type, method, tile, target."""
-        last = "_cl" if self.channels_last else ""
+        last = ("_in" if self.in_last else "") + ("_cl" if self.out_last else "")
         tile = f"{self.channels}x{self.positions}x{self.line}"
         return f"{self.dtype}_taps_{tile}{last}_{target.name}"
 
@@ -61,7 +62,7 @@ def build(shape: Shape, target: Target) -> str:
 class Taps(Frame):
     """Builder of the method."""
 
-    more_context = ("y_channel", "w_row", "w_channel")
+    more_context = ("y_channel", "w_row", "w_channel", "pack_channel")
     more_tables = ()
 
     def __init__(self, shape: Shape, lanes: int) -> None:
@@ -69,7 +70,8 @@ class Taps(Frame):
         self.shape = shape
         # whole vectors of partial sums, as many as transposing them takes
         self.groups = -(-shape.sums // lanes)
-        self.totals = self.e.slot(ir.VectorType(self.kind, lanes), self.groups)
+        # and one more, for vectors of channels that begin with the last of them
+        self.totals = self.e.slot(ir.VectorType(self.kind, lanes), self.groups + 1)
 
     # packing
 
@@ -77,15 +79,19 @@ class Taps(Frame):
         """The input of a box, its borders zero."""
         e, c = self.e, self.context
         x = e.at(c["x"], e.add(task["x"], e.mul(start, c["x_channel"])), self.storage)
-        step = self.lanes if self.shape.channels_last else 1
+        step = self.lanes if self.shape.in_last else 1
         with e.loop(0, count, step) as channels:
             source = e.at(x, e.mul(channels.index, c["x_channel"]), self.storage)
             target = e.at(tile, e.mul(channels.index, c["tile_channel"]), self.kind)
-            with e.loop(task["pack_start"], task["pack_stop"]) as rows:
+            # how many rows on those of the channel are listed, if not the same for all
+            number = e.mul(e.add(start, channels.index), c["pack_channel"])
+            skipped = e.mul(number, e.builder.sub(task["pack_stop"], task["pack_start"]))
+            rows_of = [e.add(task[name], skipped) for name in ("pack_start", "pack_stop")]
+            with e.loop(*rows_of) as rows:
                 row = e.record(c["pack_rows"], rows.index, PACK_ROW)
                 line = self.packed_line(task, source, row)
                 out = e.at(target, row["target"], self.kind)
-                if self.shape.channels_last:
+                if self.shape.in_last:
                     self._pack_squares(line, out, e.builder.sub(count, channels.index))
                 else:
                     self.pack_line(line, out)
@@ -217,7 +223,18 @@ class Taps(Frame):
 
     def _store(self, row: Record, places: ir.Value, sums: list[ir.Value], y: ir.Value) -> None:
         """Add up the lanes of every sum, and the bias of its channel; write what is valid."""
-        e, b, c, shape = self.e, self.e.builder, self.context, self.shape
+        shape = self.shape
+        if shape.out_last:
+            count = shape.positions
+            self._total([sum_ for first in range(count) for sum_ in sums[first::count]])
+            self._store_pixels(row, places, y)
+        else:
+            self._total(sums)
+            self._store_channels(row, places, y)
+
+    def _total(self, sums: list[ir.Value]) -> None:
+        """Add up the lanes of every sum, a vector of totals at a time."""
+        e, b = self.e, self.e.builder
         zero = ir.Constant(sums[0].type, None)
         for group in range(self.groups):
             some = sums[group * self.lanes : (group + 1) * self.lanes]
@@ -225,6 +242,29 @@ class Taps(Frame):
             while len(parts) > 1:
                 parts = [b.fadd(*pair) for pair in zip(parts[::2], parts[1::2], strict=True)]
             e.store_vector(parts[0], self.totals, group * self.lanes)
+
+    def _store_pixels(self, row: Record, places: ir.Value, y: ir.Value) -> None:
+        """Totals of channels that lie side by side."""
+        e, b, c, shape = self.e, self.e.builder, self.context, self.shape
+        out = e.at(y, row["y"], self.storage)
+        parts = range(0, shape.channels, self.lanes)
+        masks = [e.lanes_within(first, row["valid"]) for first in parts]
+        biases = [
+            e.widen(e.load_vector(c["biases"], at, self.storage, mask), self.kind)
+            for first, mask in zip(parts, masks, strict=True)
+            for at in [e.add(row["channel"], first)]
+        ]
+        for i in range(shape.positions):
+            place = e.record(c["columns"], e.add(places, i), PLACE)
+            with e.when(b.icmp_signed("!=", place["valid"], e.const(0))):
+                for first, mask, bias in zip(parts, masks, biases, strict=True):
+                    value = e.load_vector(self.totals, i * shape.channels + first, self.kind)
+                    stored = e.narrow(b.fadd(value, bias), self.storage)
+                    e.store_vector(stored, out, e.add(place["y"], first), mask)
+
+    def _store_channels(self, row: Record, places: ir.Value, y: ir.Value) -> None:
+        """Totals one by one."""
+        e, b, c, shape = self.e, self.e.builder, self.context, self.shape
         with e.loop(0, row["valid"]) as channels:
             number = e.add(row["channel"], channels.index)
             bias = e.widen_scalar(e.load(c["biases"], number, self.storage), self.kind)

@@ -88,26 +88,34 @@ class Native:
         if keep and found.packs and isinstance(weight, Parameter):
             found.run(x.data_ptr(), kept_panels(found, weight, bias), y.data_ptr())
             return y
-        if not weight.is_contiguous():
-            weight = self._ordered(weight)
+        weight = self._ordered(weight, found.weights_last)
         bias = None if bias is None else bias.contiguous()
         address = None if bias is None else bias.data_ptr()
         found.compute(x.data_ptr(), weight.data_ptr(), address, y.data_ptr())
         return y
 
-    def _ordered(self, weight: Tensor) -> Tensor:
-        """Weights in the order of the definition."""
-        dense = self._dense.first()
-        if self._order is None or weight.stride() != self._last_strides:
+    def _ordered(self, weight: Tensor, last: bool) -> Tensor:
+        """Weights in the order of the definition, or in that of channels-last memory."""
+        first = weight.is_contiguous()
+        if weight.stride() == self._last_strides if last else first:
+            return weight
+        dense = self._dense.last() if last else self._dense.first()
+        plain = first if last else weight.stride() == self._last_strides
+        found = self._orders[last]
+        if not plain or found is None:
             return dense.copy_(weight)
-        self._order.run(weight.data_ptr(), dense.data_ptr())
+        found.run(weight.data_ptr(), dense.data_ptr())
         return dense
 
     @cached_property
-    def _order(self) -> Order | None:
-        """What brings channels-last weights into that order, where it knows their type."""
-        rows, channels, *taps = self._problem.weight_shape
-        return order(rows, channels, prod(taps), self._problem.dtype)
+    def _orders(self) -> tuple[Order | None, Order | None]:
+        """What brings channels-last weights into the order of the definition, and those into it.
+
+        ``None`` for types that it does not know.
+        """
+        rows, channels, *sizes = self._problem.weight_shape
+        taps, dtype = prod(sizes), self._problem.dtype
+        return order(rows, channels, taps, dtype), order(rows, taps, channels, dtype)
 
     def _operation(self, last: bool) -> Operation | None:
         if last not in self._operations:

@@ -21,7 +21,7 @@ def polyphase_call(problem: Problem, given: Arrays) -> Call | None:
     """A call of polyphase on tensors in the layout of ``problem``; ``None`` without a kernel.
 
     A transposed convolution is the function on a parameter, in inference, as a layer calls it. The
-    gradients are what a backward pass computes: kernels on addresses, into a new array.
+    gradients are what a backward pass computes, into a new array or tensor.
     """
     if problem.operator == "weight_grad":
         return _weight_gradient_call(problem, given)
@@ -59,18 +59,15 @@ def kernel_call(problem: Problem, given: Arrays) -> Call | None:
 
 
 def _input_gradient_call(problem: Problem, given: Arrays) -> Call:
-    found = operation(problem)
-    assert found
-    y, weight = in_memory(problem, given.y), given.weight
-    shape, kind = _memory_shape(problem), np.dtype(f"V{problem.item_size}")
+    # torch is there, having made the numbers
+    from polyphase.functional.tensors import native
 
-    def call() -> Any:
-        x = memory.outputs.array(shape, kind)
-        # weights are new in every step of training, so they are packed in every call
-        found.compute(y.data_ptr(), weight.data_ptr(), None, x.ctypes.data)
-        return x
-
-    return call
+    # the tensors say which layout it is
+    first = replace(problem, layout=LAYOUTS[problem.rank][0])
+    compute = native.Native(first, torch_dtype(problem), batched=True)
+    y, weight = in_memory(problem, given.y), weights_in_memory(problem, given.weight)
+    # weights are new in every step of training, so nothing of them is kept
+    return lambda: compute(y, weight, None)
 
 
 def _weight_gradient_call(problem: Problem, given: Arrays) -> Call | None:
