@@ -78,12 +78,6 @@ class Emitter:
             return a if b == 1 else self.builder.mul(a, self.const(b))
         return self.builder.mul(a, b)
 
-    def between(self, value: ir.Value, low: ir.Value, high: ir.Value) -> ir.Value:
-        """``max(low, min(value, high))``."""
-        b = self.builder
-        value = b.select(b.icmp_signed("<", value, high), value, high)
-        return b.select(b.icmp_signed("<", value, low), low, value)
-
     # control flow
 
     @contextmanager

@@ -20,8 +20,6 @@ from polyphase.engine.target import Target
 ROW = "weights y tap_start tap_stop class first".split()
 COLUMN = "tile places".split()
 PLACE = "y limit".split()
-# vectors of a pixel that are packed at a time
-PACKED_VECTORS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,44 +114,10 @@ class Channels(Driver):
                 self.pack_line(line, out)
 
     def _pack_pixels(self, line: Record, out: ir.Value, count: ir.Value) -> None:
-        """One row of pixels with all their channels, zeros before and after those inside."""
-        e, c = self.e, self.context
-        width = c["tile_width"]
-        first = e.between(line["low"], e.const(0), width)
-        stop = e.between(e.add(line["low"], line["count"]), e.const(0), width)
-        self._clear_pixels(out, e.const(0), first, count)
-        with e.loop(first, stop) as cells:
-            source = e.at(line["line"], e.mul(cells.index, c["x_width"]), self.storage)
-            target = e.at(out, e.mul(cells.index, self.shape.cell), self.kind)
-            self._pack_pixel(source, target, count)
-        self._clear_pixels(out, stop, width, count)
-
-    def _pack_pixel(self, source: ir.Value, target: ir.Value, count: ir.Value) -> None:
-        """``count`` channels: some vectors at a time, then single ones, then the rest of one."""
-        e, b = self.e, self.e.builder
-        start = e.const(0)
-        for together in (PACKED_VECTORS, 1):
-            step = together * self.lanes
-            stop = b.and_(count, e.const(-step))
-            with e.loop(start, stop, step) as blocks:
-                places = [e.add(blocks.index, v * self.lanes) for v in range(together)]
-                vectors = [e.load_vector(source, place, self.storage) for place in places]
-                for vector, place in zip(vectors, places, strict=True):
-                    e.store_vector(e.widen(vector, self.kind), target, place)
-            start = stop
-        with e.when(b.icmp_signed("<", start, count)):
-            mask = e.lanes_within(start, count)
-            vector = e.load_vector(source, start, self.storage, mask)
-            e.store_vector(e.widen(vector, self.kind), target, start)
-
-    def _clear_pixels(
-        self, out: ir.Value, start: ir.Value, stop: ir.Value, count: ir.Value
-    ) -> None:
-        zero = ir.Constant(ir.VectorType(self.kind, self.lanes), None)
-        with self.e.loop(start, stop) as cells:
-            target = self.e.at(out, self.e.mul(cells.index, self.shape.cell), self.kind)
-            with self.e.loop(0, count, self.lanes) as blocks:
-                self.e.store_vector(zero, target, blocks.index)
+        """One row of pixels with all their channels."""
+        stop = self.e.add(line["low"], line["count"])
+        inside = line["low"], stop
+        self.pack_pixels(line["line"], self.context["x_width"], inside, out, self.shape.cell, count)
 
     def biases(self, panel: ir.Value) -> list[ir.Value]:
         """A panel begins with one bias per lane."""

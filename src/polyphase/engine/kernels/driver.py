@@ -40,6 +40,8 @@ OUTSIDE = -(1 << 62)
 LONGEST_CHAIN = 256
 # channels after which the length of the chain is looked at
 PIECE = 128
+# vectors of a pixel that are packed at a time
+PACKED_VECTORS = 4
 
 
 class Frame(ABC):
@@ -122,6 +124,55 @@ class Frame(ABC):
             mask = e.lanes_within(e.builder.sub(at, line["low"]), line["count"])
             vector = e.load_vector(line["line"], at, self.storage, mask)
             e.store_vector(e.widen(vector, self.kind), out, at)
+
+    def pack_pixels(
+        self,
+        source: ir.Value,
+        apart: ir.Value,
+        inside: tuple[ir.Value, ir.Value],
+        out: ir.Value,
+        cell: int,
+        count: ir.Value,
+    ) -> None:
+        """One row of pixels, ``count`` adjacent channels each, into cells of so many elements.
+
+        The pixel of each cell lies ``apart`` from that before. Some cells lie ``inside`` the input,
+        the first and the one past the last; others are 0.
+        """
+        e, b, width = self.e, self.e.builder, self.context["tile_width"]
+        first, stop = (b.select(b.icmp_signed("<", i, e.const(0)), e.const(0), i) for i in inside)
+        first, stop = (b.select(b.icmp_signed("<", i, width), i, width) for i in (first, stop))
+        zero = ir.Constant(ir.VectorType(self.kind, self.lanes), None)
+
+        def clear(start: ir.Value, stop: ir.Value) -> None:
+            with e.loop(start, stop) as cells:
+                target = e.at(out, e.mul(cells.index, cell), self.kind)
+                with e.loop(0, count, self.lanes) as blocks:
+                    e.store_vector(zero, target, blocks.index)
+
+        clear(e.const(0), first)
+        with e.loop(first, stop) as cells:
+            pixel = e.at(source, e.mul(cells.index, apart), self.storage)
+            self._pack_pixel(pixel, e.at(out, e.mul(cells.index, cell), self.kind), count)
+        clear(stop, width)
+
+    def _pack_pixel(self, source: ir.Value, target: ir.Value, count: ir.Value) -> None:
+        """Some vectors at a time, then single ones, then the rest of one."""
+        e, b = self.e, self.e.builder
+        start = e.const(0)
+        for together in (PACKED_VECTORS, 1):
+            step = together * self.lanes
+            stop = b.and_(count, e.const(-step))
+            with e.loop(start, stop, step) as blocks:
+                places = [e.add(blocks.index, v * self.lanes) for v in range(together)]
+                vectors = [e.load_vector(source, place, self.storage) for place in places]
+                for vector, place in zip(vectors, places, strict=True):
+                    e.store_vector(e.widen(vector, self.kind), target, place)
+            start = stop
+        with e.when(b.icmp_signed("<", start, count)):
+            mask = e.lanes_within(start, count)
+            vector = e.load_vector(source, start, self.storage, mask)
+            e.store_vector(e.widen(vector, self.kind), target, start)
 
     def pack_square(
         self, line: Record, places: Sequence[ir.Value], left: ir.Value, out: ir.Value, at: ir.Value

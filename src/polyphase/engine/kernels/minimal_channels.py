@@ -96,17 +96,17 @@ class MinimalChannels(Minimal):
 
     def _pack_pixels(self, line: Record, first: ir.Value, out: ir.Value, count: ir.Value) -> None:
         """One row of pixels with all their channels."""
-        e, b, c = self.e, self.e.builder, self.context
-        with e.loop(0, c["tile_width"]) as cells:
-            place = e.add(e.mul(cells.index, self.shape.span), first)
-            inside = b.icmp_unsigned("<", b.sub(place, line["low"]), line["count"])
-            valid = b.select(inside, count, e.const(0))
-            source = e.at(line["line"], e.mul(place, c["x_width"]), self.storage)
-            target = e.at(out, e.mul(cells.index, self.shape.cell), self.kind)
-            with e.loop(0, count, self.lanes) as parts:
-                mask = e.lanes_within(parts.index, valid)
-                vector = e.load_vector(source, parts.index, self.storage, mask)
-                e.store_vector(e.widen(vector, self.kind), target, parts.index)
+        e, b, c, span = self.e, self.e.builder, self.context, self.shape.span
+
+        def cell(place: ir.Value) -> ir.Value:
+            """The first one at ``place`` or beyond, of those ``span`` apart; none before 0."""
+            past = e.add(b.sub(place, first), span - 1)
+            past = b.select(b.icmp_signed("<", past, e.const(0)), e.const(0), past)
+            return b.udiv(past, e.const(span))
+
+        source = e.at(line["line"], e.mul(first, c["x_width"]), self.storage)
+        inside = cell(line["low"]), cell(e.add(line["low"], line["count"]))
+        self.pack_pixels(source, e.mul(c["x_width"], span), inside, out, self.shape.cell, count)
 
     def column(self, index: ir.Value) -> tuple[ir.Value, ir.Value]:
         """Where the inputs of a column begin in the tile, and its first line of places."""
