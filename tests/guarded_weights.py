@@ -30,7 +30,8 @@ def kinds(problem, target):
     return sorted(
         {
             (name, tile.shape.kind, tile.shape.spaced)
-            for name in ("weights", "minimal_weights")
+            for name in BY_NAME
+            if BY_NAME[name].tiling
             if not BY_NAME[name].refuse(problem, target)
             for tile in BY_NAME[name].tiling(problem, target, 1 << 20).register_tiles()
         }
@@ -59,13 +60,22 @@ def operands(problem, seed=0):
     return x, y
 
 
-def compute(operation, x, y):
+def weights_in(memory, problem, last):
+    """Weights as they lie in memory of their shape, in one of two orders."""
+    channels_in, channels_out, *taps = problem.weight_shape
+    if not last:
+        return memory.reshape(problem.weight_shape)
+    return np.moveaxis(memory.reshape(channels_in, *taps, channels_out), -1, 1)
+
+
+def compute(operation, x, y, last=False):
     """The weights' gradient, in memory that was all NaN."""
     problem = operation.plan.problem
+    last = last or operation.weights_last
     x, y = (kernels.in_layout(array, problem) for array in (x, y))
     w = np.full(problem.weight_shape, np.nan, x.dtype)
-    operation.run(x.ctypes.data, y.ctypes.data, w.ctypes.data)
-    return w
+    operation.run(x.ctypes.data, y.ctypes.data, w.ctypes.data, last)
+    return weights_in(w, problem, last)
 
 
 def bias(operation, problem, y):
@@ -87,12 +97,14 @@ def check(problem, target, kind, at_end, seed):
         at_x, at_y = (kept.holding(kernels.in_layout(a, problem)).ctypes.data for a in (x, y))
         w = kept.array(problem.weight_shape, x.dtype)
         b = kept.array((problem.out_channels,), x.dtype)
-        weights.run(at_x, at_y, w.ctypes.data)
+        last = bool(seed % 2) or weights.weights_last
+        weights.run(at_x, at_y, w.ctypes.data, last)
         sums.run(at_y, b.ctypes.data)
     finally:
         memory.scratch, memory.outputs = pools
     wide = [array.astype(np.float64) for array in (x, y)]
     expected = reference.weight_grad(*wide, problem.geometry, problem.groups)
+    w = weights_in(w, problem, last)
     oracle.assert_same(w, expected.astype(x.dtype), problem)
     total = wide[1].sum(axis=(0, *range(2, y.ndim)))
     oracle.assert_same(b, total.astype(y.dtype), problem)

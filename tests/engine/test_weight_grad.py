@@ -60,10 +60,11 @@ c21:21 i9x8 k16x16 s8x8 p4x4 f64
 def assert_exact(problem, target, kind=None, seed=0):
     operation = guarded.operation(problem, target, kind)
     x, y = guarded.operands(problem, seed)
-    result = guarded.compute(operation, x, y)
     wide = [array.astype(np.float64) for array in (x, y)]
     expected = reference.weight_grad(*wide, problem.geometry, problem.groups).astype(x.dtype)
-    oracle.assert_same(result, expected, f"{operation.plan.kernel}: {problem}")
+    for last in (False, True):
+        result = guarded.compute(operation, x, y, last)
+        oracle.assert_same(result, expected, f"{operation.plan.kernel}: {problem} {last}")
 
 
 def expected(problem, x, y):
@@ -114,13 +115,16 @@ def test_every_kind_of_tile_on_every_target(target):
         "n3 c19:21 i4x5 k4x4 s2x2 p1x1 f64",
         "n2 c5:2 i30 k9 s3 p2",
         "c18:18 g18 i7x6 k3x3 s2x2 p1x1 nhwc bf16",
+        "n2 c19:5 i6x5 k3x3 s2x1 p1x2 nhwc",
     ):
         problem = replace(Problem.parse(line), operator="weight_grad")
         for kind in guarded.kinds(problem, target):
             assert_exact(problem, target, kind)
             seen.add(kind)
     assert {kind for _, kind, _ in seen} == {"outputs", "inputs", "taps", "groups"}
-    assert {method for method, *_ in seen} == {"weights", "minimal_weights"}
+    methods = {"weights", "weights_in_lines", "minimal_weights"}
+    assert {method for method, *_ in seen} == methods
+    assert ("weights_in_lines", "taps", True) in seen
     assert ("weights", "inputs", True) in seen
 
 
@@ -141,7 +145,7 @@ def test_the_same_bits_for_every_number_of_threads(line):
         generator.standard_normal(shape).astype(strategies.DTYPES[problem.dtype])
         for shape in (problem.input_shape, problem.output_shape)
     )
-    for method in ("weights", "minimal_weights"):
+    for method in ("weights", "weights_in_lines", "minimal_weights"):
         if guarded.BY_NAME[method].refuse(problem, kernels.TARGETS[0]) is None:
             assert_same_bits(problem, method, x, y)
 

@@ -1,5 +1,6 @@
 """The layers where they differ from PyTorch's, and where they must not."""
 
+import copy
 import inspect
 import re
 
@@ -29,6 +30,14 @@ def exact(layer):
         for parameter in layer.parameters():
             parameter.copy_(integers(*parameter.shape))
     return layer
+
+
+def exact_copy(layer):
+    """A layer with the same weights, in the order in which PyTorch makes them."""
+    copied = copy.deepcopy(layer)
+    for parameter in copied.parameters():
+        parameter.data = parameter.data.contiguous()
+    return copied
 
 
 @pytest.mark.parametrize("name", pp.nn.__all__)
@@ -340,6 +349,32 @@ def test_gradients_do_not_depend_on_memory_formats(rank):
             found.append(torch.autograd.grad(y, inputs, gy.contiguous(memory_format=gy_format)))
     for one, *others in zip(*found, strict=True):
         assert all(torch.equal(one, other) for other in others)
+
+
+# with groups, channels one by one, few in line with many taps, none, and a single tap
+@pytest.mark.parametrize(
+    ("channels", "kernel", "groups"),
+    [((40, 33), 3, 1), ((6, 9), 4, 3), ((5, 5), 3, 5), ((21, 21), 16, 1), ((3, 1), 2, 1),
+     ((4, 6), 1, 1)],
+)  # fmt: skip
+@pytest.mark.parametrize("rank", [2, 3])
+def test_gradients_of_weights_lie_as_the_weights_do(rank, channels, kernel, groups):
+    # otherwise PyTorch copies them, element by element, before an optimizer sees them
+    last = {2: torch.channels_last, 3: torch.channels_last_3d}[rank]
+    kernel_size = (*(2,) * (rank - 2), kernel, kernel)
+    stride = max(1, kernel // 2)
+    layer = exact(LAYERS[rank](*channels, kernel_size, stride=stride, groups=groups).double())
+    x = integers(2, channels[0], *(3,) * rank)
+    gy = integers(*layer(x).shape)
+    expected = torch.autograd.grad(layer(x), layer.weight, gy)[0]
+    for memory in (layer.to(memory_format=last), exact_copy(layer)):
+        for x_format in (torch.contiguous_format, last):
+            y = memory(x.contiguous(memory_format=x_format))
+            found = torch.autograd.grad(y, memory.weight, gy.contiguous(memory_format=x_format))[0]
+            assert torch.equal(found, expected)
+            # an axis of one element has any stride
+            strides = zip(found.shape, found.stride(), memory.weight.stride(), strict=True)
+            assert all(mine == theirs for size, mine, theirs in strides if size > 1)
 
 
 def test_gradients_of_an_expanded_sum():

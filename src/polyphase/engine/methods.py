@@ -21,6 +21,7 @@ from polyphase.engine.kernels import channels, minimal_weights, positions, weigh
 from polyphase.engine.kernels import minimal_channels as minimal_channels_kernel
 from polyphase.engine.kernels import minimal_positions as minimal_positions_kernel
 from polyphase.engine.kernels import taps as taps_kernel
+from polyphase.engine.lines import in_lines, lie_in_lines
 from polyphase.engine.minimal import LONGEST_MINIMAL_STEP, LONGEST_WINDOW, axes_of, paired
 from polyphase.engine.minimal_channels_tables import MinimalChannelsTables
 from polyphase.engine.minimal_positions_tables import MinimalPositionsTables
@@ -34,6 +35,7 @@ from polyphase.engine.taps import TapsTiling
 from polyphase.engine.taps_tables import TapsTables
 from polyphase.engine.target import Target
 from polyphase.engine.tiling import Tiling, lies_last
+from polyphase.engine.weights_in_lines import LinesTiling
 from polyphase.engine.weights_tables import WeightsTables
 from polyphase.engine.weights_tiling import WeightsTiling, reached
 
@@ -47,6 +49,8 @@ MOST_CHANNELS = 1 << 24
 LONGEST_STEP = 32
 # the same where channels are transposed, a square for each input of a stride
 LONGEST_TRANSPOSED_STEP = 4
+# channels that fill so much of their vectors gain nothing from their taps
+LEAST_FILL = 0.8
 # the planes of so many taps, up to 576 in two dimensions, would not stay in cache
 MOST_MINIMAL_TAPS = 256
 
@@ -180,6 +184,34 @@ def _refuse_weights(problem: Problem, target: Target) -> str | None:
     return _refuse_any_kernel(problem, target)
 
 
+def _refuse_weights_in_lines(problem: Problem, target: Target) -> str | None:
+    reason = _refuse_weights(problem, target)
+    if reason:
+        return reason
+    if not lie_in_lines(problem):
+        return "channels lie in line with taps in channels-last memory alone"
+    if problem.groups > 1:
+        return f"it takes the channels of one group in line, and there are {problem.groups}"
+    last, channels = problem.geometry.axes[-1], problem.out_channels
+    if last.kernel_size > 1 and last.dilation > 1:
+        return f"taps of the last axis lie {last.dilation} outputs apart, not in line"
+    lanes = target.lanes(problem.dtype)
+    if channels >= LEAST_FILL * lanes * -(-channels // lanes):
+        return f"vectors of {lanes} are filled by {channels} channels without their taps"
+    return _too_long(in_lines(problem)) or _refuse_any_kernel(in_lines(problem), target)
+
+
+def _too_long(lines: Problem) -> str | None:
+    """What makes lines of channels and taps too long for tables."""
+    axis = lines.geometry.axes[-1]
+    if max(axis.kernel_size, axis.stride) > MOST_LISTED:
+        return f"lines of {axis.kernel_size} taps are longer than the {MOST_LISTED} that are listed"
+    row = max(lines.input_size[-1], lines.output_size[-1])
+    if row > LONGEST_AXIS:
+        return f"a line of {row} pixels' channels is longer than {LONGEST_AXIS}"
+    return None
+
+
 def _refuse_minimal_weights(problem: Problem, target: Target) -> str | None:
     reason = _refuse_weights(problem, target)
     if reason:
@@ -212,11 +244,9 @@ def _refuse_lines(problem: Problem, target: Target) -> str | None:
         apart = abs(offsets.step)
         return f"taps of the last axis lie {apart} inputs apart, and it reads those side by side"
     found = taps.read(problem)
-    taps_of_line = found.geometry.axes[-1].kernel_size
-    if max(taps_of_line, found.geometry.axes[-1].stride) > MOST_LISTED:
-        return f"lines of {taps_of_line} taps are longer than the {MOST_LISTED} that tables list"
-    if found.input_size[-1] > LONGEST_AXIS:
-        return f"a line of {found.input_size[-1]} inputs is longer than {LONGEST_AXIS}"
+    reason = _too_long(found)
+    if reason:
+        return reason
     least, length = target.lanes(problem.dtype) / 2, taps.taps_in_line(found)
     if length < least:
         return f"a line of {length} taps, of fewer than {least:g}, leaves most of a vector empty"
@@ -249,6 +279,14 @@ METHODS = (
     ),
     Method("taps", ("conv",), _refuse_lines, TapsTiling, TapsTables, taps_kernel),
     Method("weights", ("weight_grad",), _refuse_weights, WeightsTiling, WeightsTables, weights),
+    Method(
+        "weights_in_lines",
+        ("weight_grad",),
+        _refuse_weights_in_lines,
+        LinesTiling,
+        WeightsTables,
+        weights,
+    ),
     Method(
         "minimal_weights",
         ("weight_grad",),

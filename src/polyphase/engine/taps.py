@@ -1,16 +1,16 @@
 """Tiling of method ``taps``: register tiles of output channels by positions, lanes along taps."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from dataclasses import dataclass
+from functools import cached_property
 from math import prod
 
-from polyphase.arithmetic.geometry import Geometry
 from polyphase.arithmetic.phases import Phase
 from polyphase.arithmetic.problem import Problem
 from polyphase.engine.cover import Grid
 from polyphase.engine.kernels import taps as kernel
 from polyphase.engine.kernels.driver import LONGEST_CHAIN
+from polyphase.engine.lines import in_lines, lie_in_lines
 from polyphase.engine.stencil import Stencil, stencils
 from polyphase.engine.target import Target
 from polyphase.engine.tiling import (
@@ -65,7 +65,7 @@ class TapsTiling(Tiling):
 
     def __init__(self, problem: Problem, target: Target, cache_bytes: int) -> None:
         super().__init__(read(problem), target, cache_bytes)
-        self._weights_last = weights_last(problem)
+        self._weights_last = lie_in_lines(problem)
         self.outer = self.axes[:2]
         if self._weights_last:
             depth, height = map(_row_by_row, self.outer)
@@ -206,40 +206,9 @@ class TapsTiling(Tiling):
         return Choice(box, depth, channels, positions, cycles)
 
 
-def weights_last(problem: Problem) -> bool:
-    """Whether weights are read as they lie in channels-last memory.
-
-    PyTorch has no such memory for weights of one axis, and in that of a single channel they lie as
-    they always do.
-    """
-    return problem.channels_last and problem.rank > 1 and problem.in_channels > 1
-
-
-@lru_cache(maxsize=64)
 def read(problem: Problem) -> Problem:
-    """The problem that the method reads in memory: where weights lie channels-last, of one channel.
-
-    In such memory the channels of the taps along the last axis lie in line, in input and weights:
-    they are the taps of one channel whose pixels are as many cells apart as there are channels.
-
-    >>> print(read(Problem.parse("conv c8:4 i9x9 k3x3 s1x2 nhwc")))
-    conv n1 c1:4 g1 i9x72 k3x24 s1x16 p0x0 o0x0 d1x1 f32 nhwc
-    """
-    if not weights_last(problem):
-        return problem
-    *outer, last = problem.geometry.axes
-    channels = problem.in_channels
-    geometry = Geometry(
-        [*(axis.kernel_size for axis in outer), last.kernel_size * channels],
-        [*(axis.stride for axis in outer), last.stride * channels],
-        padding=[
-            *((axis.begin, axis.end) for axis in outer),
-            (last.begin * channels, last.end * channels),
-        ],
-        dilation=[*(axis.dilation for axis in outer), 1],
-    )
-    size = (*problem.input_size[:-1], problem.input_size[-1] * channels)
-    return replace(problem, geometry=geometry, input_size=size, in_channels=1)
+    """The problem that the method reads in memory: in lines where weights lie in such."""
+    return in_lines(problem) if lie_in_lines(problem) else problem
 
 
 def _row_by_row(axis: Stencil) -> Stencil:

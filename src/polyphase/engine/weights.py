@@ -16,12 +16,15 @@ from polyphase.engine.run import WORK_PER_THREAD, Contexts, compiled
 from polyphase.engine.weights_tiling import WeightsTiling
 
 # what changes from call to call stands at the head of the context
-_CALL = struct.Struct("8q")
-assert CONTEXT[:8] == "x y w scratch rests phase next ticket".split()
+_CALL = struct.Struct("9q")
+assert CONTEXT[:9] == "x y w scratch rests phase w_last next ticket".split()
 
 
 class WeightOperation:
-    """A compiled problem whose operator is ``weight_grad``."""
+    """A compiled problem whose operator is ``weight_grad``.
+
+    ``weights_last`` tells whether it delivers weights in channels-last memory alone.
+    """
 
     def __init__(self, plan: Plan) -> None:
         tiling = plan.tiling
@@ -29,6 +32,7 @@ class WeightOperation:
         if not isinstance(tiling, WeightsTiling) or method.tables is None or method.kernel is None:
             raise ValueError(f"the {method.name} computes no weight gradient")
         self.plan = plan
+        self.weights_last = tiling.weights_last
         self.tables = tables = method.tables(tiling)
         self._code = compiled(method.kernel, tiling.kernel_shape, plan.target)
         useful = max(1, tables.multiply_adds // WORK_PER_THREAD)
@@ -36,12 +40,13 @@ class WeightOperation:
         self._contexts = Contexts(tables.context)
         self._rest_type = np.float64 if plan.problem.dtype == "f64" else np.float32
 
-    def run(self, x: int, y: int, w: int) -> None:
+    def run(self, x: int, y: int, w: int, last: bool = False) -> None:
         """Compute from input and output gradient at ``x`` and ``y`` into the weights at ``w``.
 
         All are contiguous; ``x`` and ``y`` lie in the layout of the problem, ``w`` is
-        ``(C_in, C_out/groups, *kernel_size)``.
+        ``(C_in, C_out/groups, *kernel_size)``, or with ``last`` the same in channels-last memory.
         """
+        assert last or not self.weights_last, self.plan
         tables = self.tables
         count = self._most_threads
         if count > 1:
@@ -54,7 +59,7 @@ class WeightOperation:
         values, context = self._contexts.borrow()
         # all chunks are complete before a block is summed over them
         for phase in range(2 if tables.chunks > 1 else 1):
-            _CALL.pack_into(values, 0, x, y, w, buffer.address, rests, phase, 0, 0)
+            _CALL.pack_into(values, 0, x, y, w, buffer.address, rests, phase, int(last), 0, 0)
             threads.run(self._code.call, self._code.address, context, count)
         self._contexts.give_back((values, context))
         memory.scratch.give_back(buffer)

@@ -117,8 +117,10 @@ class WeightsTables:
         taps = self.tiling.axes[2].kernel_size
         if shape.kind == "taps":
             counts = np.minimum(taps - entries[:, 3], lanes)
-            stretches = np.concatenate([[0], np.cumsum(counts)[:-1]])
-            return np.stack([first + slot * lanes, stretches, counts], 1)
+            target = np.concatenate([[0], np.cumsum(counts)[:-1]])
+            channel, tap = np.divmod(target, self.tiling.tap_count)
+            last = tap * self.tiling.out_channels + channel
+            return np.stack([first + slot * lanes, counts, target, last], 1)
         if shape.kind != "inputs":
             source = first + slot * shape.vectors * lanes
         else:
@@ -177,8 +179,8 @@ class WeightsTables:
             "y_pixel": self.y.strides[3],
             "y_spacing": spacing,
             "w_input": taps * (1 if self.paired else tiling.out_channels),
-            "w_output": taps,
-            "taps": tiling.entries(self.shape)[0] if self.shape.kind == "taps" else taps,
+            "taps": taps,
+            "stretches": tiling.entries(self.shape)[0],
         }
         # the arrays must live as long as their addresses
         self.arrays = {name: v for name, v in values.items() if not isinstance(v, int)}

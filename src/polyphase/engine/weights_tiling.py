@@ -75,6 +75,11 @@ class WeightsTiling(Sizes):
         return self.choice.cycles
 
     @property
+    def weights_last(self) -> bool:
+        """Whether weights come in channels-last memory alone."""
+        return False
+
+    @property
     def packing_cycles(self) -> float:
         """Both operands are new in every call: nothing is packed ahead."""
         return 0.0

@@ -346,7 +346,9 @@ class Weights:
         first_x, first_y = e.mul(x_block, c["x_block"]), e.mul(y_block, c["y_block"])
         place = e.add(task["w"], e.mul(first_x, c["w_input"]))
         if self.shape.kind != "groups":
-            place = e.add(place, e.mul(first_y, c["w_output"]))
+            last = e.builder.icmp_signed("!=", c["w_last"], e.const(0))
+            apart = e.builder.select(last, e.const(1), c["taps"])
+            place = e.add(place, e.mul(first_y, apart))
         e.builder.call(
             self.deliver,
             [

@@ -9,12 +9,12 @@ from polyphase.engine.emit import I64, POINTER, Emitter
 from polyphase.engine.target import Target
 
 CONTEXT = (
-    "x y w scratch rests phase next ticket tasks task_count deliveries delivery_count boxes "
+    "x y w scratch rests phase w_last next ticket tasks task_count deliveries delivery_count boxes "
     "lines places tiles lists sources ahead steps step_count "
     "groups forms rest_local x_packed y_packed "
     "scratch_size x_size y_size x_panel y_panel y_group rest_x rest_y chunks chunk_size local "
     "x_block y_block in_channels out_channels x_channel x_pixel y_channel y_pixel y_spacing "
-    "w_input w_output taps"
+    "w_input taps stretches"
 ).split()
 TABLES = (
     "x y w scratch rests tasks deliveries boxes lines places tiles lists sources ahead steps "
@@ -35,8 +35,9 @@ FORM = "kind source target".split()
 Sum = tuple[tuple[int, int], ...]
 # the sums along each axis
 Sums = tuple[tuple[Sum, ...], ...]
-# where a vector of sums of kind taps goes: its place in the block, in the weights, how many lanes
-DIRECT = "source target count".split()
+# where a vector of sums of kind taps goes: its place in the block, how many lanes, its first place
+# in the weights, and the same where output channels lie closer than taps
+DIRECT = "source count target last".split()
 
 
 @dataclass(frozen=True, slots=True)

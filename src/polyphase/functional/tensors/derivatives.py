@@ -178,7 +178,7 @@ class ConvTranspose(Function):
         if direct:
             return (
                 direct.of_input(gy, w, None) if of_x else None,
-                direct.of_weights(x, gy) if of_w else None,
+                direct.of_weights(x, gy, w) if of_w else None,
                 direct.of_bias(gy) if of_b else None,
                 None,
                 None,
@@ -218,7 +218,7 @@ class Conv(Function):
         if direct:
             return (
                 direct.of_input(gx, w, None) if of_y else None,
-                direct.of_weights(gx, y) if of_w else None,
+                direct.of_weights(gx, y, w) if of_w else None,
                 direct.of_bias(gx) if of_b else None,
                 None,
                 None,

@@ -141,9 +141,18 @@ class NativeWeights:
         self._wide_input = prod(problem.input_shape) > prod(problem.output_shape)
         wide = problem.input_shape if self._wide_input else problem.output_shape
         self._layouts = Layouts(problem.rank, wide[not batched :])
+        self._last_strides = strides(problem.weight_shape, last=True)
 
     def __call__(self, x: Tensor, y: Tensor) -> Tensor:
         """The gradient of the weights, from input ``x`` and output gradient ``y``."""
+        return self._computed(x, y, False)
+
+    def like(self, x: Tensor, y: Tensor, weight: Tensor) -> Tensor:
+        """The same in memory like that of the weights, so that nobody has to bring it there."""
+        last = not weight.is_contiguous() and weight.stride() == self._last_strides
+        return self._computed(x, y, last)
+
+    def _computed(self, x: Tensor, y: Tensor, weights_last: bool) -> Tensor:
         # the larger of the two stays where it is
         wide = x if self._wide_input else y
         last = not wide.is_contiguous() and self._layouts.is_last(wide)
@@ -151,6 +160,10 @@ class NativeWeights:
         if found is None:
             return self._by_definition(x, y)
         x, y = self._layouts.placed(x, last), self._layouts.placed(y, last)
+        if weights_last or found.weights_last:
+            w = self._result.last()
+            found.run(x.data_ptr(), y.data_ptr(), w.data_ptr(), last=True)
+            return w if weights_last else self._result.first().copy_(w)
         w = self._result.first()
         found.run(x.data_ptr(), y.data_ptr(), w.data_ptr())
         return w

@@ -127,10 +127,10 @@ def prepared_sums(rank: int, shape: Sizes, dtype: torch.dtype) -> Callable[[Tens
 
 
 class Backward(NamedTuple):
-    """What computes the three gradients of a kind of call."""
+    """What computes the three gradients of a kind of call, that of the weights in their order."""
 
     of_input: Callable[[Tensor, Tensor, Tensor | None], Tensor]
-    of_weights: Callable[[Tensor, Tensor], Tensor]
+    of_weights: Callable[[Tensor, Tensor, Tensor], Tensor]
     of_bias: Callable[[Tensor], Tensor]
 
 
@@ -154,4 +154,5 @@ def prepared_backward(
     of_input = prepared(adjoint, rank, output_shape, weight_shape, None, *kinds, *parameters)
     small, large = (input_shape, output_shape) if transposed else (output_shape, input_shape)
     of_weights = prepared_weights(rank, small, large, dtype, dtype, size, parameters)
-    return Backward(of_input.compute, of_weights, prepared_sums(rank, output_shape, dtype))
+    assert isinstance(of_weights, NativeWeights), dtype
+    return Backward(of_input.compute, of_weights.like, prepared_sums(rank, output_shape, dtype))

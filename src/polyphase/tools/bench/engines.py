@@ -76,10 +76,12 @@ def _weight_gradient_call(problem: Problem, given: Arrays) -> Call | None:
         return None
     x, y = in_memory(problem, given.x), in_memory(problem, given.y)
     kind = np.dtype(f"V{problem.item_size}")
+    last = problem.channels_last and problem.rank > 1
+    shape = _last_shape(problem.weight_shape) if last else problem.weight_shape
 
     def call() -> Any:
-        w = memory.outputs.array(problem.weight_shape, kind)
-        found.run(x.data_ptr(), y.data_ptr(), w.ctypes.data)
+        w = memory.outputs.array(shape, kind)
+        found.run(x.data_ptr(), y.data_ptr(), w.ctypes.data, last)
         return w
 
     return call
@@ -92,7 +94,8 @@ def as_tensor(problem: Problem, result: Any) -> Any:
         return result
     bits = {2: np.int16, 4: np.int32, 8: np.int64}[problem.item_size]
     tensor = torch.from_numpy(result.view(bits).copy()).view(torch_dtype(problem))
-    last = problem.channels_last and problem.operator != "weight_grad"
+    weights = problem.operator == "weight_grad"
+    last = problem.channels_last and not (weights and problem.rank == 1)
     return tensor.movedim(-1, 1) if last else tensor
 
 
@@ -182,5 +185,8 @@ def weights_in_memory(problem: Problem, weight: Any) -> Any:
 
 def _memory_shape(problem: Problem) -> tuple[int, ...]:
     """The shape of the output in the order of the layout."""
-    shape = problem.output_shape
-    return (shape[0], *shape[2:], shape[1]) if problem.channels_last else shape
+    return _last_shape(problem.output_shape) if problem.channels_last else problem.output_shape
+
+
+def _last_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return (shape[0], *shape[2:], shape[1])
