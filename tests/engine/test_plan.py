@@ -145,6 +145,36 @@ REFUSALS = [
         NEON,
         "no tap leads from an input to an output",
     ),
+    (
+        "weights_in_lines",
+        "weight_grad c4:3 i4x4 k2x2",
+        NEON,
+        "channels lie in line with undilated taps, and in channels-last memory alone",
+    ),
+    (
+        "weights_in_lines",
+        "weight_grad c4:3 i4x4 k2x2 d1x2 nhwc",
+        NEON,
+        "channels lie in line with undilated taps, and in channels-last memory alone",
+    ),
+    (
+        "weights_in_lines",
+        "weight_grad g2 c4:6 i4x4 k2x2 nhwc",
+        NEON,
+        "it takes the channels of one group in line, and there are 2",
+    ),
+    (
+        "weights_in_lines",
+        "weight_grad c4:7 i4x4 k2x2 nhwc",
+        NEON,
+        "vectors of 4 are filled by 7 channels without their taps",
+    ),
+    (
+        "weights_in_lines",
+        "weight_grad c4:9 i4x4 k1x3641 nhwc",
+        NEON,
+        "lines of 32769 taps are longer than the 32768 that are listed",
+    ),
 ]
 
 

@@ -30,6 +30,7 @@ SHAPES = (
     "conv c32:64 i56x56 k3x3 p1x1 nhwc",
     "weight_grad n2 c64:32 i24x24 k4x4 s2x2 p1x1",
     "weight_grad n2 c64:32 i24x24 k4x4 s2x2 p1x1 nhwc",
+    "weight_grad n2 c64:5 i24x24 k4x4 s2x2 p1x1 nhwc",
 )
 # one of the multiply-adds of each target, and registers that only a wider one has
 INSTRUCTIONS = {

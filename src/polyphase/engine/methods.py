@@ -77,13 +77,9 @@ def _refuse_any_kernel(problem: Problem, target: Target) -> str | None:
         return f"{problem.dtype} is computed by the plain path"
     if problem.dtype == "f16" and not target.halves:
         return f"{target.name} has no instruction that converts f16"
-    sizes = problem.output_size
-    if problem.batch == 0 or min(sizes) == 0:
+    if problem.batch == 0 or min(problem.output_size) == 0:
         return "there is no output to compute"
-    # with its padding, an axis is as long as all steps of its outputs
-    steps = [axis.stride if problem.operator == "conv" else 1 for axis in problem.geometry.axes]
-    reads = [size * step for size, step in zip(sizes, steps, strict=True) if size > 1]
-    longest = max(*problem.input_size, *sizes, *reads)
+    longest = _longest_axis(problem)
     if longest > LONGEST_AXIS:
         return f"an axis of {longest} positions is longer than {LONGEST_AXIS}"
     taps = prod(axis.kernel_size for axis in problem.geometry.axes)
@@ -97,6 +93,14 @@ def _refuse_any_kernel(problem: Problem, target: Target) -> str | None:
         if count > most:
             return f"{count} {what} are more than the {most} that tables are made for"
     return None
+
+
+def _longest_axis(problem: Problem) -> int:
+    """The most positions of an axis; with its padding it is as long as all steps of its outputs."""
+    sizes = problem.output_size
+    steps = [axis.stride if problem.operator == "conv" else 1 for axis in problem.geometry.axes]
+    reads = [size * step for size, step in zip(sizes, steps, strict=True) if size > 1]
+    return max(*problem.input_size, *sizes, *reads)
 
 
 def _refuse_taps(problem: Problem, target: Target) -> str | None:
@@ -189,12 +193,10 @@ def _refuse_weights_in_lines(problem: Problem, target: Target) -> str | None:
     if reason:
         return reason
     if not lie_in_lines(problem):
-        return "channels lie in line with taps in channels-last memory alone"
+        return "channels lie in line with undilated taps, and in channels-last memory alone"
     if problem.groups > 1:
         return f"it takes the channels of one group in line, and there are {problem.groups}"
-    last, channels = problem.geometry.axes[-1], problem.out_channels
-    if last.kernel_size > 1 and last.dilation > 1:
-        return f"taps of the last axis lie {last.dilation} outputs apart, not in line"
+    channels = problem.out_channels
     lanes = target.lanes(problem.dtype)
     if channels >= LEAST_FILL * lanes * -(-channels // lanes):
         return f"vectors of {lanes} are filled by {channels} channels without their taps"
@@ -206,9 +208,9 @@ def _too_long(lines: Problem) -> str | None:
     axis = lines.geometry.axes[-1]
     if max(axis.kernel_size, axis.stride) > MOST_LISTED:
         return f"lines of {axis.kernel_size} taps are longer than the {MOST_LISTED} that are listed"
-    row = max(lines.input_size[-1], lines.output_size[-1])
-    if row > LONGEST_AXIS:
-        return f"a line of {row} pixels' channels is longer than {LONGEST_AXIS}"
+    longest = _longest_axis(lines)
+    if longest > LONGEST_AXIS:
+        return f"an axis of {longest} positions and channels is longer than {LONGEST_AXIS}"
     return None
 
 
