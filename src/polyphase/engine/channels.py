@@ -36,6 +36,8 @@ APART_CYCLES = 11
 FAR_LINE_CYCLES = 14
 # cycles more for a line of weights that comes from beyond that cache
 FAR_WEIGHT_CYCLES = 3
+# bytes of an input that the caches do not keep from the layer before
+LARGE_INPUT = 6 << 20
 CACHE_SETS = 64
 CACHE_WAYS = 8
 # a register tile has at most this many vectors of adjacent outputs
@@ -163,11 +165,23 @@ class ChannelsTiling(Tiling):
             cell=self.pixel,
             channels_last=self.in_last,
             fetch_weights=self.choice.columns <= FEW_COLUMNS,
+            fetch_input=self._fetch_input,
             scattered=self.scattered,
             lanewise=self.lanewise,
             mixed=self.mixed,
             groups=self.choice.pattern.groups,
         )
+
+    @property
+    def _fetch_input(self) -> bool:
+        """Whether the input comes from memory, that of a box lies together, and it is the larger.
+
+        Where it is the output, that is what takes the time.
+        """
+        problem, box = self.problem, self.choice.box
+        large = prod(problem.input_shape) * problem.item_size >= LARGE_INPUT
+        whole = box[3] == self.whole[3] and self.choice.depth == self.in_channels
+        return problem.operator == "conv" and self.in_last and self.groups == 1 and large and whole
 
     def describe(self) -> str:
         """Register tile, box and channels packed at a time, for people."""

@@ -48,6 +48,11 @@ class ChannelsTables(Tables):
         )
 
     @property
+    def fetches_input(self) -> bool:
+        """Whether the kernel fetches the input of later boxes."""
+        return self.shape.fetch_input
+
+    @property
     def planes(self) -> int:
         """Residues of the last axis lie side by side, so one plane holds them all."""
         return 1

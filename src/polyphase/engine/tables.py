@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from polyphase.engine.ahead import fetched
 from polyphase.engine.cover import Table
 from polyphase.engine.kernels import driver
 from polyphase.engine.pack import Panel, Recipe
@@ -20,6 +21,8 @@ from polyphase.engine.tiling import (
 )
 
 Strides = tuple[int, int, int, int, int]
+# fields of a task while which no later input is fetched
+NOTHING_AHEAD = (0, 0)
 
 
 class Tables(ABC):
@@ -127,12 +130,28 @@ class Tables(ABC):
                             -first,
                             tiling.axes[2].input_size - first,
                             base,
+                            *NOTHING_AHEAD,
                             *chunk,
                         )
                         for chunk in chunks
                     ]
         self.tasks = np.array(lines, np.int64).reshape(-1, len(driver.TASK))
         self.classes = np.array(classes, np.int64).reshape(-1, 2)
+        if self.fetches_input:
+            first = driver.TASK.index("ahead")
+            self.tasks[:, first : first + len(NOTHING_AHEAD)] = fetched(
+                self.tasks,
+                self.classes,
+                self.rows,
+                self.joined("pack_rows", len(driver.PACK_ROW)),
+                self.x_strides[4],
+                tiling.problem.item_size,
+            )
+
+    @property
+    def fetches_input(self) -> bool:
+        """Whether the kernel fetches the input of later boxes."""
+        return False
 
     @property
     def row_lists(self) -> int:

@@ -33,7 +33,7 @@ class Shape:
     channels which lie apart. With ``lanewise`` each lane is a channel that meets its own input
     alone. With ``mixed`` not every lane has a tap wherever another has one; what such a lane would
     multiply by zero is left out, for it might be infinite. With ``fetch_weights`` the weights of a
-    row tile are fetched during the one before.
+    row tile are fetched during the one before, with ``fetch_input`` the input of a later box.
     """
 
     dtype: str
@@ -45,6 +45,7 @@ class Shape:
     lanewise: bool = False
     mixed: bool = False
     fetch_weights: bool = False
+    fetch_input: bool = False
     groups: int = 1
 
     @property
@@ -86,6 +87,7 @@ class Channels(Driver):
             width,
             chain_step=1,
             fetch_weights=shape.fetch_weights,
+            fetch_input=shape.fetch_input,
         )
         self.shape = shape
 

@@ -10,7 +10,9 @@ from collections.abc import Sequence
 
 from llvmlite import ir
 
+from polyphase.arithmetic.problem import ITEM_SIZES
 from polyphase.engine.emit import I8, I64, POINTER, STORAGE, Emitter, Record
+from polyphase.engine.kernels.input_ahead import InputAhead
 
 # slots of the context, an array of 64-bit integers; the tables are arrays of such integers too
 CONTEXT = (
@@ -30,7 +32,10 @@ TABLES = (
     "rows",
     "taps",
 )
-TASK = "x y weights box pack_start pack_stop low high class_base row_start row_stop".split()
+# ``ahead`` is where the input of a later box begins, ``ahead_lines`` what is fetched of it per tap
+TASK = (
+    "x y weights box pack_start pack_stop low high class_base ahead ahead_lines row_start row_stop"
+).split()
 PACK_ROW = "source target".split()
 CLASS = "start stop".split()
 # source of a packed row that lies outside the input
@@ -225,6 +230,7 @@ class Driver(Frame):
         *,
         chain_step: int,
         fetch_weights: bool,
+        fetch_input: bool = False,
     ) -> None:
         """``sums`` vectors a tile, ``panel_head`` biases a panel, ``weights`` a channel and tap.
 
@@ -232,6 +238,8 @@ class Driver(Frame):
         """
         super().__init__(dtype, lanes)
         self.fetch_weights = fetch_weights
+        size = ITEM_SIZES[dtype]
+        self.ahead = InputAhead(self.e, self.storage, size) if fetch_input else None
         self.chain_step = chain_step
         self.sums = sums
         self.panel_head = panel_head
@@ -272,6 +280,8 @@ class Driver(Frame):
         size = self.sums * self.lanes
         fresh = e.builder.icmp_signed("==", first, e.const(0))
         y = e.at(c["y"], task["y"], self.storage)
+        if self.ahead:
+            self.ahead.begin(task)
         panels = e.at(c["weights"], task["weights"], self.kind)
         resting = e.at(spill, size, self.kind)
         with e.loop(task["row_start"], task["row_stop"], carried=[resting]) as rows:
@@ -327,6 +337,8 @@ class Driver(Frame):
         ) as taps:
             source = e.at(base, e.load(c["taps"], taps.index, I64), self.kind)
             self.open_tap(taps.index)
+            if self.ahead:
+                self.ahead.fetch(c["x"])
             with e.loop(0, count, PIECE, carried=[source, *taps.values]) as pieces:
                 left = b.sub(count, pieces.index)
                 length = b.select(b.icmp_signed("<", left, e.const(PIECE)), left, e.const(PIECE))
