@@ -178,6 +178,7 @@ def test_what_it_refuses():
         (f"conv c2:5 i99x99 k3x{lanes // 4 - 1} nhwc", f"a line of {lanes // 2 - 2} taps"),
         ("conv c5000:1 i3x9 k1x7 nhwc", "lines of 35000 taps are longer than the 32768"),
         (f"conv c4096:1 i1x{1 << 20} k1x1 nhwc", f"an axis of {1 << 32} positions and"),
+        ("conv c8:1 i3999x9 k2000x3 nhwc", "4000000 pairs of a row of taps"),
         ("conv c3:5 i99 k64 s8 int32", "plain path"),
     ):
         assert part in TAPS.refuse(Problem.parse(line), target), line

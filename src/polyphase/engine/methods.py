@@ -45,6 +45,8 @@ LONGEST_AXIS = 2**31 - 2**16
 # beyond this many taps or phases the tables cost more than they save
 MOST_LISTED = 1 << 15
 MOST_CHANNELS = 1 << 24
+# the same of rows of taps, each with all rows of outputs
+MOST_ROWS = 1 << 20
 # a longer stride of the input would be unrolled into too much code
 LONGEST_STEP = 32
 # the same where channels are transposed, a square for each input of a stride
@@ -249,6 +251,10 @@ def _refuse_lines(problem: Problem, target: Target) -> str | None:
     reason = _too_long(found)
     if reason:
         return reason
+    taps_and_outputs = zip(problem.geometry.axes[:-1], problem.output_size[:-1], strict=True)
+    rows = prod(axis.kernel_size * size for axis, size in taps_and_outputs)
+    if found is not problem and rows > MOST_ROWS:
+        return f"{rows} pairs of a row of taps and one of outputs are more than {MOST_ROWS}"
     least, length = target.lanes(problem.dtype) / 2, taps.taps_in_line(found)
     if length < least:
         return f"a line of {length} taps, of fewer than {least:g}, leaves most of a vector empty"
