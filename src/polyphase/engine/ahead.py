@@ -15,8 +15,9 @@ def fetched(
 ) -> Table:
     """Per task: where the lines to fetch begin, and how many of them are for each outer tap.
 
-    A thread that takes every so many tasks finds its next box in the one as many tasks on. The
-    input of a box lies together, ``x_width`` elements to a pixel.
+    Where all processors take tasks in turn, each finds its next box in the one as many tasks on;
+    fewer threads find it in a cache farther out. The input of a box lies together, ``x_width``
+    elements to a pixel.
     """
     found = np.zeros((len(tasks), 2), np.int64)
     steps: dict[tuple[int, ...], int] = {}

@@ -208,8 +208,9 @@ def _refuse_weights_in_lines(problem: Problem, target: Target) -> str | None:
 def _too_long(lines: Problem) -> str | None:
     """What makes lines of channels and taps too long for tables."""
     axis = lines.geometry.axes[-1]
-    if max(axis.kernel_size, axis.stride) > MOST_LISTED:
-        return f"lines of {axis.kernel_size} taps are longer than the {MOST_LISTED} that are listed"
+    for count, what in ((axis.kernel_size, "taps"), (axis.stride, "positions of a stride")):
+        if count > MOST_LISTED:
+            return f"lines of {count} {what} are longer than the {MOST_LISTED} that are listed"
     longest = _longest_axis(lines)
     if longest > LONGEST_AXIS:
         return f"an axis of {longest} positions and channels is longer than {LONGEST_AXIS}"
@@ -234,7 +235,7 @@ def _refuse_minimal_weights(problem: Problem, target: Target) -> str | None:
     return None
 
 
-def _refuse_lines(problem: Problem, target: Target) -> str | None:
+def _refuse_taps_in_line(problem: Problem, target: Target) -> str | None:
     """What ``taps`` refuses."""
     if problem.operator != "conv":
         return "its vectors run along the taps of a convolution, where weights lie side by side"
@@ -262,6 +263,9 @@ def _refuse_lines(problem: Problem, target: Target) -> str | None:
 
 
 SUMS_OVER_TAPS = ("conv_transpose", "conv")
+DIRECT_WEIGHTS = Method(
+    "weights", ("weight_grad",), _refuse_weights, WeightsTiling, WeightsTables, weights
+)
 METHODS = (
     Method("channels", SUMS_OVER_TAPS, _refuse_taps, ChannelsTiling, ChannelsTables, channels),
     Method(
@@ -285,8 +289,8 @@ METHODS = (
         minimal_channels_kernel,
         filters=True,
     ),
-    Method("taps", ("conv",), _refuse_lines, TapsTiling, TapsTables, taps_kernel),
-    Method("weights", ("weight_grad",), _refuse_weights, WeightsTiling, WeightsTables, weights),
+    Method("taps", ("conv",), _refuse_taps_in_line, TapsTiling, TapsTables, taps_kernel),
+    DIRECT_WEIGHTS,
     Method(
         "weights_in_lines",
         ("weight_grad",),

@@ -68,6 +68,7 @@ class TapsTiling(Tiling):
         self._weights_last = lie_in_lines(problem)
         self.outer = self.axes[:2]
         if self._weights_last:
+            # what the base class takes for input channels
             depth, height = map(_row_by_row, self.outer)
             self.axes = depth, height, self.axes[2]
             self.in_channels = prod(self.kernel_sizes[:2])
@@ -133,9 +134,10 @@ class TapsTiling(Tiling):
     def describe(self) -> str:
         """Register tile, box and channels packed at a time, for people."""
         choice = self.choice
+        what = "rows of taps" if self.weights_last else "channels"
         return (
             f"{choice.channels} channels x {choice.positions} positions, lines of {self.line}, "
-            f"boxes of {'x'.join(map(str, choice.box))}, {choice.depth} channels at a time"
+            f"boxes of {'x'.join(map(str, choice.box))}, {choice.depth} {what} at a time"
         )
 
     def packing(self, box: Corner, spread: bool = False) -> Packing:

@@ -30,7 +30,7 @@ class TapsTables(Tables):
             w_channel = tiling.kernel_sizes[2]
             w_row = tiling.in_channels * w_channel
             # rows of taps read the same pixels, each in other rows
-            more = {"x_channel": 0, "pack_channel": 1}
+            more = {"x_channel": 0, "own_rows": 1}
         else:
             strides = Strides.of(tiling)
             w_channel, w_row = strides.in_channel, strides.out_channel

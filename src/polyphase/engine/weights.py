@@ -4,6 +4,7 @@ Like :mod:`polyphase.engine.run`, but nothing is packed ahead: both operands are
 """
 
 import struct
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from polyphase.arithmetic.problem import Problem
 from polyphase.engine import memory, threads
 from polyphase.engine.kernels.weights_context import CONTEXT
+from polyphase.engine.methods import DIRECT_WEIGHTS
 from polyphase.engine.plan import Plan, planned
 from polyphase.engine.run import WORK_PER_THREAD, Contexts, compiled
 from polyphase.engine.weights_tiling import WeightsTiling
@@ -66,8 +68,16 @@ class WeightOperation:
 
 
 @lru_cache(maxsize=1024)
-def weight_operation(problem: Problem) -> WeightOperation | None:
-    """The compiled operation of a problem; ``None`` where only the reference computes it."""
+def weight_operation(problem: Problem, last: bool = False) -> WeightOperation | None:
+    """The compiled operation of a problem; ``None`` where only the reference computes it.
+
+    ``last`` says that weights are wanted in channels-last memory.
+    """
     plan = planned(problem)
+    if not isinstance(plan.tiling, WeightsTiling):
+        return None
+    if plan.tiling.weights_last and not last:
+        # reordering them would take what the method gains
+        plan = replace(plan, method=DIRECT_WEIGHTS)
     with threads.undivided:
-        return WeightOperation(plan) if isinstance(plan.tiling, WeightsTiling) else None
+        return WeightOperation(plan)

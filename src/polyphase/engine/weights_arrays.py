@@ -35,11 +35,9 @@ def weight_gradient(problem: Problem, x: Array, y: Array) -> Array:
     if last:
         x, y = np.moveaxis(x, 1, -1), np.moveaxis(y, 1, -1)
     x, y = (np.require(array, requirements=("C", "A")) for array in (x, y))
-    small, large, *taps = problem.weight_shape
-    shape = (small, *taps, large) if found.weights_last else problem.weight_shape
-    w = np.empty(shape, x.dtype)
-    found.run(x.ctypes.data, y.ctypes.data, w.ctypes.data, found.weights_last)
-    return np.moveaxis(w, -1, 1) if found.weights_last else w
+    w = np.empty(problem.weight_shape, x.dtype)
+    found.run(x.ctypes.data, y.ctypes.data, w.ctypes.data)
+    return w
 
 
 def bias_gradient(problem: Problem, y: Array) -> Array:

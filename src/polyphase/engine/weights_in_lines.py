@@ -9,7 +9,7 @@ from polyphase.engine.target import Target
 from polyphase.engine.weights_tiling import WeightsTiling
 
 # estimates of long lines fall short by so much
-LINES_SHARE = 1.3
+LINES_SHARE = 1.5
 
 
 class LinesTiling(WeightsTiling):

@@ -62,7 +62,7 @@ def build(shape: Shape, target: Target) -> str:
 class Taps(Frame):
     """Builder of the method."""
 
-    more_context = ("y_channel", "w_row", "w_channel", "pack_channel")
+    more_context = ("y_channel", "w_row", "w_channel", "own_rows")
     more_tables = ()
 
     def __init__(self, shape: Shape, lanes: int) -> None:
@@ -83,8 +83,8 @@ class Taps(Frame):
         with e.loop(0, count, step) as channels:
             source = e.at(x, e.mul(channels.index, c["x_channel"]), self.storage)
             target = e.at(tile, e.mul(channels.index, c["tile_channel"]), self.kind)
-            # how many rows on those of the channel are listed, if not the same for all
-            number = e.mul(e.add(start, channels.index), c["pack_channel"])
+            # 1 where each channel has its own list of rows, one after another; 0 where they share one
+            number = e.mul(e.add(start, channels.index), c["own_rows"])
             skipped = e.mul(number, e.builder.sub(task["pack_stop"], task["pack_start"]))
             rows_of = [e.add(task[name], skipped) for name in ("pack_start", "pack_stop")]
             with e.loop(*rows_of) as rows:

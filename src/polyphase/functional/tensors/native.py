@@ -100,22 +100,24 @@ class Native:
         if weight.stride() == self._last_strides if last else first:
             return weight
         dense = self._dense.last() if last else self._dense.first()
-        plain = first if last else weight.stride() == self._last_strides
-        found = self._orders[last]
-        if not plain or found is None:
+        swapped = first if last else weight.stride() == self._last_strides
+        found = self._into_last if last else self._into_first
+        if not swapped or found is None:
             return dense.copy_(weight)
         found.run(weight.data_ptr(), dense.data_ptr())
         return dense
 
     @cached_property
-    def _orders(self) -> tuple[Order | None, Order | None]:
-        """What brings channels-last weights into the order of the definition, and those into it.
-
-        ``None`` for types that it does not know.
-        """
+    def _into_first(self) -> Order | None:
+        """What brings channels-last weights into the order of the definition, if of known type."""
         rows, channels, *sizes = self._problem.weight_shape
-        taps, dtype = prod(sizes), self._problem.dtype
-        return order(rows, channels, taps, dtype), order(rows, taps, channels, dtype)
+        return order(rows, channels, prod(sizes), self._problem.dtype)
+
+    @cached_property
+    def _into_last(self) -> Order | None:
+        """The way back."""
+        rows, channels, *sizes = self._problem.weight_shape
+        return order(rows, prod(sizes), channels, self._problem.dtype)
 
     def _operation(self, last: bool) -> Operation | None:
         if last not in self._operations:
@@ -137,7 +139,8 @@ class NativeWeights:
     def __init__(self, problem: Problem, dtype: torch.dtype, batched: bool) -> None:
         self._problem = problem
         self._result = Results(problem.weight_shape, dtype)
-        self._operations: dict[bool, WeightOperation | None] = {}
+        # by the layouts of the operands and of the weights
+        self._operations: dict[tuple[bool, bool], WeightOperation | None] = {}
         self._wide_input = prod(problem.input_shape) > prod(problem.output_shape)
         wide = problem.input_shape if self._wide_input else problem.output_shape
         self._layouts = Layouts(problem.rank, wide[not batched :])
@@ -156,23 +159,20 @@ class NativeWeights:
         # the larger of the two stays where it is
         wide = x if self._wide_input else y
         last = not wide.is_contiguous() and self._layouts.is_last(wide)
-        found = self._operation(last)
+        found = self._operation(last, weights_last)
         if found is None:
             return self._by_definition(x, y)
         x, y = self._layouts.placed(x, last), self._layouts.placed(y, last)
-        if weights_last or found.weights_last:
-            w = self._result.last()
-            found.run(x.data_ptr(), y.data_ptr(), w.data_ptr(), last=True)
-            return w if weights_last else self._result.first().copy_(w)
-        w = self._result.first()
-        found.run(x.data_ptr(), y.data_ptr(), w.data_ptr())
+        w = self._result.last() if weights_last else self._result.first()
+        found.run(x.data_ptr(), y.data_ptr(), w.data_ptr(), weights_last)
         return w
 
-    def _operation(self, last: bool) -> WeightOperation | None:
-        if last not in self._operations:
-            layout = LAYOUTS[self._problem.rank][last]
-            self._operations[last] = weight_operation(replace(self._problem, layout=layout))
-        return self._operations[last]
+    def _operation(self, last: bool, weights_last: bool) -> WeightOperation | None:
+        key = last, weights_last
+        if key not in self._operations:
+            problem = replace(self._problem, layout=LAYOUTS[self._problem.rank][last])
+            self._operations[key] = weight_operation(problem, weights_last)
+        return self._operations[key]
 
     def _by_definition(self, x: Tensor, y: Tensor) -> Tensor:
         problem = self._problem

@@ -71,12 +71,12 @@ def _input_gradient_call(problem: Problem, given: Arrays) -> Call:
 
 
 def _weight_gradient_call(problem: Problem, given: Arrays) -> Call | None:
-    found = weight_operation(problem)
+    last = problem.channels_last and problem.rank > 1
+    found = weight_operation(problem, last)
     if found is None:
         return None
     x, y = in_memory(problem, given.x), in_memory(problem, given.y)
     kind = np.dtype(f"V{problem.item_size}")
-    last = problem.channels_last and problem.rank > 1
     shape = _last_shape(problem.weight_shape) if last else problem.weight_shape
 
     def call() -> Any:
