@@ -153,12 +153,6 @@ REFUSALS = [
     ),
     (
         "weights_in_lines",
-        "weight_grad c4:3 i4x4 k2x2 d1x2 nhwc",
-        NEON,
-        "channels lie in line with undilated taps, and in channels-last memory alone",
-    ),
-    (
-        "weights_in_lines",
         "weight_grad g2 c4:6 i4x4 k2x2 nhwc",
         NEON,
         "it takes the channels of one group in line, and there are 2",

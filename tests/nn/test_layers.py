@@ -352,13 +352,11 @@ def test_gradients_do_not_depend_on_memory_formats(rank):
 
 
 # with groups, channels one by one, few in line with many taps, none, and a single tap
-@pytest.mark.parametrize(
-    ("channels", "kernel", "groups"),
-    [((40, 33), 3, 1), ((6, 9), 4, 3), ((5, 5), 3, 5), ((21, 21), 16, 1), ((3, 1), 2, 1),
-     ((4, 6), 1, 1)],
-)  # fmt: skip
+@pytest.mark.parametrize("case", [(40, 33, 3, 1), (6, 9, 4, 3), (5, 5, 3, 5), (21, 21, 16, 1),
+                                  (3, 1, 2, 1), (4, 6, 1, 1)])  # fmt: skip
 @pytest.mark.parametrize("rank", [2, 3])
-def test_gradients_of_weights_lie_as_the_weights_do(rank, channels, kernel, groups):
+def test_gradients_of_weights_lie_as_the_weights_do(rank, case):
+    *channels, kernel, groups = case
     # otherwise PyTorch copies them, element by element, before an optimizer sees them
     last = {2: torch.channels_last, 3: torch.channels_last_3d}[rank]
     kernel_size = (*(2,) * (rank - 2), kernel, kernel)

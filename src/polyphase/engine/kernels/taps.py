@@ -83,7 +83,7 @@ class Taps(Frame):
         with e.loop(0, count, step) as channels:
             source = e.at(x, e.mul(channels.index, c["x_channel"]), self.storage)
             target = e.at(tile, e.mul(channels.index, c["tile_channel"]), self.kind)
-            # 1 where each channel has its own list of rows, one after another; 0 where they share one
+            # 1 where each channel has a list of its own, one after another; 0 where they share one
             number = e.mul(e.add(start, channels.index), c["own_rows"])
             skipped = e.mul(number, e.builder.sub(task["pack_stop"], task["pack_start"]))
             rows_of = [e.add(task[name], skipped) for name in ("pack_start", "pack_stop")]
