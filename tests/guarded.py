@@ -106,17 +106,16 @@ def check(problem, target, method, at_end, seed):
     memory.scratch = memory.outputs = guarded
     try:
         stored = guarded.holding(kernels.in_layout(x, problem))
-        w, b = guarded.holding(kernels.ordered(operation, w)), guarded.holding(b)
+        at_w = guarded.holding(kernels.ordered(operation, w)).ctypes.data
+        at_b = guarded.holding(b).ctypes.data if seed % 2 else None
         n, c, *size = problem.output_shape
         shape = (n, *size, c) if problem.channels_last else problem.output_shape
         y, once = (guarded.array(shape, x.dtype) for _ in range(2))
-        addresses = w.ctypes.data, b.ctypes.data if seed % 2 else None
-        operation.run(stored.ctypes.data, operation.pack(*addresses), y.ctypes.data)
-        operation.compute(stored.ctypes.data, *addresses, once.ctypes.data)
+        operation.run(stored.ctypes.data, operation.pack(at_w, at_b), y.ctypes.data)
+        operation.compute(stored.ctypes.data, at_w, at_b, once.ctypes.data)
     finally:
         memory.scratch, memory.outputs = pools
-    b = b if seed % 2 else 0 * b
-    wide = [array.astype(np.float64) for array in (*kernels.operands(problem, seed)[:2], b)]
+    wide = [array.astype(np.float64) for array in (x, w, b if seed % 2 else 0 * b)]
     definition = getattr(reference, problem.operator)
     expected = definition(*wide, problem.geometry, problem.groups).astype(x.dtype)
     for result in (y, once):

@@ -11,6 +11,7 @@ from polyphase.engine.ahead import fetched
 from polyphase.engine.cover import Table
 from polyphase.engine.kernels import driver
 from polyphase.engine.pack import Panel, Recipe
+from polyphase.engine.stencil import Stencil
 from polyphase.engine.tiling import (
     RESTING_BYTES,
     SMALLEST_TASK,
@@ -163,17 +164,22 @@ class Tables(ABC):
         """The row tiles that share a packed input."""
         return [range(len(self.rows))]
 
+    @property
+    def axes_read(self) -> tuple[Stencil, Stencil, Stencil]:
+        """The axes along which the input of a box lies."""
+        return self.tiling.axes
+
     def packing_of(self, origin: Corner, size: Corner) -> tuple[object, int]:
         """What the packed rows of a box depend on, and the input element they count from.
 
         Boxes whose rows fall out of the input alike are packed alike, each from its corner.
         """
-        axes, strides = self.tiling.axes, self.x_strides[2:]
+        axes, strides = self.axes_read, self.x_strides[2:]
         corner = [o * axis.in_step for o, axis in zip(origin[1:], axes, strict=True)]
         start = sum(place * stride for place, stride in zip(corner, strides, strict=True))
-        return (size, self._met(0, origin), self._met(1, origin)), start
+        return (size, self.met(0, origin), self.met(1, origin)), start
 
-    def _met(self, axis: int, origin: Corner) -> tuple[int, int]:
+    def met(self, axis: int, origin: Corner) -> tuple[int, int]:
         """Which places of an outer axis, from the corner of a box on, it reads and are inputs."""
         along = self.tiling.axes[axis]
         corner, first = origin[1 + axis] * along.in_step, along.offsets[0]
@@ -230,7 +236,7 @@ class Tables(ABC):
         inside = np.ones(n.shape, bool)
         source = n * xn + axes[2].offsets[0] * xw
         for number, index, residue, stride in ((0, d, rd, xd), (1, h, rh, xh)):
-            axis, (first, stop) = axes[number], self._met(number, origin)
+            axis, (first, stop) = axes[number], self.met(number, origin)
             place = axis.in_step * index + residue + axis.offsets[0]
             inside &= (place >= first) & (place < stop)
             source = source + place * stride

@@ -10,6 +10,7 @@ from polyphase.engine.cover import Table
 from polyphase.engine.kernels import driver
 from polyphase.engine.kernels import taps as kernel
 from polyphase.engine.pack import Panel, Strides
+from polyphase.engine.stencil import Stencil
 from polyphase.engine.tables import Tables, tap_number
 from polyphase.engine.taps import TapsTiling
 from polyphase.engine.tiling import Corner
@@ -104,19 +105,20 @@ class TapsTables(Tables):
         """Where rows of taps are packed like channels, each has its own rows of the input."""
         return self.tiling.in_channels if self.tiling.weights_last else 1
 
-    def packing_of(self, origin: Corner, size: Corner) -> tuple[object, int]:
-        """What the packed rows of a box depend on, and the input element they count from."""
+    @property
+    def axes_read(self) -> tuple[Stencil, Stencil, Stencil]:
+        """The axes along which the input of a box lies, also where rows of taps are channels."""
+        return *self.tiling.outer, self.tiling.axes[2]
+
+    def met(self, axis: int, origin: Corner) -> tuple[int, int]:
+        """Which places of an outer axis, from the corner of a box on, it reads and are inputs."""
         if not self.tiling.weights_last:
-            return super().packing_of(origin, size)
-        axes, strides = (*self.tiling.outer, self.tiling.axes[2]), self.x_strides[2:]
-        corner = [o * axis.in_step for o, axis in zip(origin[1:], axes, strict=True)]
-        start = sum(place * stride for place, stride in zip(corner, strides, strict=True))
-        met = []
-        for number, axis in enumerate(self.tiling.outer):
-            places = self._row_places(number, size[1 + number])
-            bounds = -corner[number], axis.input_size - corner[number]
-            met.append(tuple(np.clip(bounds, places.min(), places.max() + 1).tolist()))
-        return (size, *met), start
+            return super().met(axis, origin)
+        along = self.tiling.outer[axis]
+        corner = origin[1 + axis] * along.in_step
+        places = self._row_places(axis, self.box[1 + axis])
+        first, last = int(places.min()), int(places.max())
+        return max(-corner, first), min(along.input_size - corner, last + 1)
 
     def packed_rows(self, origin: Corner, size: Corner, section: range) -> Table:
         """Source and target of every packed row of a box, targets ascending in each list."""
@@ -128,13 +130,12 @@ class TapsTables(Tables):
         source: Any = self.tiling.axes[2].offsets[0] * xw
         # rows of taps along depth and height, then the box: images, depth, height
         for number, stride in enumerate((xd, xh)):
-            axis = self.tiling.outer[number]
             places = self._row_places(number, size[1 + number])
-            corner = origin[1 + number] * axis.in_step
             shape = [1] * 5
             shape[number], shape[3 + number] = places.shape
             places = places.reshape(shape)
-            inside = inside & (places >= -corner) & (places < axis.input_size - corner)
+            first, stop = self.met(number, origin)
+            inside = inside & (places >= first) & (places < stop)
             source = source + places * stride
         images = np.arange(size[0]).reshape(1, 1, -1, 1, 1)
         source = source + images * xn

@@ -42,7 +42,6 @@ class Native:
         self._first = self._result.first
         # for weights that lie in another order: a large copy lies on warm pages
         self._dense = Results(problem.weight_shape, dtype)
-        self._last_strides = strides(problem.weight_shape, last=True)
 
     def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """The result; weights are packed for this call alone."""
@@ -97,10 +96,13 @@ class Native:
     def _ordered(self, weight: Tensor, last: bool) -> Tensor:
         """Weights in the order of the definition, or in that of channels-last memory."""
         first = weight.is_contiguous()
-        if weight.stride() == self._last_strides if last else first:
+        if not last and first:
+            return weight
+        lies_last = is_dense_last(weight, self._problem.rank)
+        if last and lies_last:
             return weight
         dense = self._dense.last() if last else self._dense.first()
-        swapped = first if last else weight.stride() == self._last_strides
+        swapped = first if last else lies_last
         found = self._into_last if last else self._into_first
         if not swapped or found is None:
             return dense.copy_(weight)
@@ -144,7 +146,6 @@ class NativeWeights:
         self._wide_input = prod(problem.input_shape) > prod(problem.output_shape)
         wide = problem.input_shape if self._wide_input else problem.output_shape
         self._layouts = Layouts(problem.rank, wide[not batched :])
-        self._last_strides = strides(problem.weight_shape, last=True)
 
     def __call__(self, x: Tensor, y: Tensor) -> Tensor:
         """The gradient of the weights, from input ``x`` and output gradient ``y``."""
@@ -152,7 +153,7 @@ class NativeWeights:
 
     def like(self, x: Tensor, y: Tensor, weight: Tensor) -> Tensor:
         """The same in memory like that of the weights, so that nobody has to bring it there."""
-        last = not weight.is_contiguous() and weight.stride() == self._last_strides
+        last = not weight.is_contiguous() and is_dense_last(weight, self._problem.rank)
         return self._computed(x, y, last)
 
     def _computed(self, x: Tensor, y: Tensor, weights_last: bool) -> Tensor:
