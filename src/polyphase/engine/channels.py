@@ -65,6 +65,8 @@ class Choice:
 class ChannelsTiling(Tiling):
     """All that the method decides about one problem on one target."""
 
+    shares_cells = True
+
     def __init__(self, problem: Problem, target: Target, cache_bytes: int) -> None:
         super().__init__(problem, target, cache_bytes)
         # channels that do not meet are lanes that do not meet: one group serves them all
@@ -168,6 +170,7 @@ class ChannelsTiling(Tiling):
             fetch_input=self._fetch_input,
             scattered=self.scattered,
             lanewise=self.lanewise,
+            paired=self.cell_channels > 1,
             mixed=self.mixed,
             groups=self.choice.pattern.groups,
         )
@@ -283,7 +286,7 @@ class ChannelsTiling(Tiling):
     @cached_property
     def _far(self) -> bool:
         """Whether the weights are more than the second-level cache holds."""
-        return prod(self.problem.weight_shape) * TILE_SHARE > self.budget
+        return prod(self.problem.weight_shape) / self.cell_channels * TILE_SHARE > self.budget
 
     def _pattern(self, positions: int, grid: Grid) -> tuple[Pattern, int]:
         """The pattern of so many positions that needs the fewest columns, and their number."""

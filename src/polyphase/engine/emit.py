@@ -22,6 +22,22 @@ STORAGE: dict[str, ir.Type] = {
 }
 
 
+class _BFloat(ir.Type):
+    """LLVM's own type of bfloat16, which llvmlite does not know."""
+
+    def _to_string(self) -> str:
+        return "bfloat"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _BFloat)
+
+    def __hash__(self) -> int:
+        return hash(_BFloat)
+
+
+BFLOAT = _BFloat()
+
+
 # a line of a table
 Record = dict[str, ir.Value]
 
@@ -208,10 +224,15 @@ class Emitter:
         return {name: self.load(line, i, I64) for i, name in enumerate(fields)}
 
     def load_vector(
-        self, pointer: ir.Value, offset: ir.Value | int, kind: ir.Type, mask: ir.Value | None = None
+        self,
+        pointer: ir.Value,
+        offset: ir.Value | int,
+        kind: ir.Type,
+        mask: ir.Value | None = None,
+        lanes: int | None = None,
     ) -> ir.Value:
         """``[pointer[offset + i] for i in range(lanes)]``; 0 where the mask is off."""
-        vector = ir.VectorType(kind, self.lanes)
+        vector = ir.VectorType(kind, lanes or self.lanes)
         where = self.at(pointer, offset, kind)
         if mask is None:
             value = self.builder.load(where, typ=vector)
@@ -263,7 +284,9 @@ class Emitter:
         zeros = ir.Constant(ir.VectorType(I32, lanes), None)
         return self.builder.shuffle_vector(one, ir.Constant(vector, ir.Undefined), zeros)
 
-    def lanes_within(self, start: ir.Value | int, count: ir.Value) -> ir.Value:
+    def lanes_within(
+        self, start: ir.Value | int, count: ir.Value, lanes: int | None = None
+    ) -> ir.Value:
         """``[0 <= start + i < count for i in range(lanes)]``; none where ``count`` is negative.
 
         Both must fit 32 bits, which the extent of an axis does.
@@ -271,10 +294,11 @@ class Emitter:
         b = self.builder
         start = self.const(start) if isinstance(start, int) else start
         clamped = b.select(b.icmp_signed("<", count, self.const(0)), self.const(0), count)
-        lane = ir.Constant(ir.VectorType(I32, self.lanes), list(range(self.lanes)))
-        place = b.add(self.splat(b.trunc(start, I32)), lane)
+        lanes = lanes or self.lanes
+        lane = ir.Constant(ir.VectorType(I32, lanes), list(range(lanes)))
+        place = b.add(self.splat(b.trunc(start, I32), lanes), lane)
         # one comparison without sign does for both ends
-        return b.icmp_unsigned("<", place, self.splat(b.trunc(clamped, I32)))
+        return b.icmp_unsigned("<", place, self.splat(b.trunc(clamped, I32), lanes))
 
     def lanes_of_bits(self, bits: ir.Value, first: int) -> ir.Value:
         """``[bits >> (first + i) & 1 for i in range(lanes)]``."""
@@ -294,6 +318,24 @@ class Emitter:
         kind = a.type
         function = self._intrinsic(f"llvm.fmuladd.{_suffix(kind)}", kind, [kind, kind, kind])
         return self.builder.call(function, [a, b, c])
+
+    def add_pairs(self, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
+        """``c + a[0]*b[0] + a[1]*b[1]`` in every lane of float32, ``a`` and ``b`` being bfloat16.
+
+        Only for targets with ``pairs``, whose vectors are 64 bytes long.
+        """
+        halves = ir.VectorType(BFLOAT, 2 * self.lanes)
+        name = "llvm.x86.avx512bf16.dpbf16ps.512"
+        function = self._intrinsic(name, c.type, [c.type, halves, halves])
+        pairs = (self.builder.bitcast(value, halves) for value in (a, b))
+        return self.builder.call(function, [c, *pairs])
+
+    def paired(self, low: ir.Value, high: ir.Value, kind: ir.Type) -> ir.Value:
+        """Two vectors of 16-bit elements as one of ``kind``, which holds a pair in every lane."""
+        b = self.builder
+        wide = ir.VectorType(I32, low.type.count)
+        upper = b.shl(b.zext(high, wide), ir.Constant(wide, [16] * wide.count))
+        return b.bitcast(b.or_(b.zext(low, wide), upper), ir.VectorType(kind, wide.count))
 
     def interleave(self, vectors: Sequence[ir.Value]) -> list[ir.Value]:
         """``out[j*n + i] = vectors[i][j]`` over the concatenation of the ``n`` results."""

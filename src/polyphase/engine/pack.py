@@ -2,7 +2,8 @@
 
 A panel holds the biases of its row tile, then its weights by block of input channels, outer tap,
 channel, entry. The recipe is a list of runs that kernel ``gather`` follows, and one of squares for
-kernel ``transpose``.
+kernel ``transpose``. Where two channels share a cell, these make panels of twice the length, with
+every channel by itself, of which kernel ``pairs`` makes the panels.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from polyphase.engine.cover import Table
 from polyphase.engine.kernels import gather
+from polyphase.engine.kernels import pairs as pairs_kernel
 from polyphase.engine.squares import Squares
 from polyphase.engine.tiling import Tiling
 
@@ -57,7 +59,7 @@ class Strides:
     def of(cls, tiling: Tiling) -> "Strides":
         """Strides of the contiguous weight array of a problem's operator."""
         taps = tap_count(tiling)
-        cin, cout = tiling.in_channels, tiling.out_channels
+        cin, cout = tiling.group_channels, tiling.out_channels
         if tiling.problem.operator == "conv":
             return cls(cin * cout * taps, taps, cin * taps)
         return cls(cin * cout * taps, cout * taps, taps)
@@ -67,31 +69,42 @@ class Recipe:
     """How to fill the panels of all groups."""
 
     def __init__(self, tiling: Tiling, panels: Iterator[Panel], size: int, depth: int) -> None:
-        """``size`` elements of panels per group; channels come in blocks of ``depth``."""
+        """``size`` elements of panels per group; channels come in blocks of ``depth`` cells."""
         self.groups = tiling.groups
-        self.size = size
+        self.together = tiling.cell_channels
+        self.size = size * self.together
         self.strides = Strides.of(tiling)
-        cin, cout = tiling.in_channels, tiling.out_channels
+        cin, cout = tiling.group_channels, tiling.out_channels
         self._entries: list[Offsets] = []
         self._length = 0
         found: dict[tuple[int, int], Table] = {}
         places: list[tuple[int, int, int]] = []
         tables: list[Table] = []
+        depth *= self.together
         blocks = [(first, min(depth, cin - first)) for first in range(0, cin, depth)]
         apart = self.strides.in_channel, self.strides.out_channel
         self.squares = Squares(*apart, tap_count(tiling), tiling.lanes)
-        worth = self.elements >= LEAST_SQUARES
+        # a channel that lacks its partner is followed by zeros, which only runs can write
+        worth = self.elements >= LEAST_SQUARES and cin % self.together == 0
+        cells = -(-cin // self.together)
+        pairs: list[tuple[int, ...]] = []
         for panel in panels:
             key = id(panel.biases), id(panel.taps)
-            start = panel.target + len(panel.biases)
+            start = self.together * (panel.target + len(panel.biases))
             place = start, panel.channel, panel.first_tap
             taken = worth and self.squares.take(*place, panel.taps, panel.side)
             if key not in found:
                 found[key] = self._runs(panel.biases, [] if taken else panel.taps, blocks)
             tables.append(found[key])
-            places.append((panel.target, panel.channel, panel.first_tap))
+            places.append((self.together * panel.target, panel.channel, panel.first_tap))
+            if self.together > 1:
+                width = panel.taps[0].shape[-1] if len(panel.taps) else 0
+                lines = len(panel.taps) * cells
+                pairs.append((panel.target, len(panel.biases), lines, width))
         groups = range(self.groups)
-        self.squares.finish(blocks, [(g * size, g * self.strides.group) for g in groups])
+        found_pairs = np.array(pairs, np.int64).reshape(-1, len(pairs_kernel.RUN))
+        self.pairs: Table = np.concatenate([found_pairs + [g * size, 0, 0, 0] for g in groups])
+        self.squares.finish(blocks, [(g * self.size, g * self.strides.group) for g in groups])
         # the runs of every panel, moved to where it lies, and the same again for each group
         runs = np.concatenate(tables)
         target, channel, tap = np.repeat(places, [len(table) for table in tables], axis=0).T
@@ -100,7 +113,7 @@ class Recipe:
         runs[:, 1] += np.where(of_bias, channel, channel * self.strides.out_channel + tap)
         every = np.repeat(runs[None], self.groups, axis=0)
         group = np.arange(self.groups)[:, None]
-        every[:, :, 0] += group * size
+        every[:, :, 0] += group * self.size
         every[:, :, 1] += group * np.where(of_bias, cout, self.strides.group)
         self.runs: Table = every.reshape(-1, len(gather.RUN))
         self.entries: Table = np.concatenate([*self._entries, np.zeros(1, np.int64)])
@@ -114,11 +127,15 @@ class Recipe:
         """The runs of a panel at the head of all panels, whose first output channel is 0."""
         of_bias, *of_taps = [self._place(line) for line in (biases, *lines)]
         runs = [(0, 0, *of_bias, 1, 1)]
-        target = len(biases)
+        target = self.together * len(biases)
         for first, count in blocks:
             for place in of_taps:
                 runs.append((target, first * self.strides.in_channel, *place, count, 0))
                 target += place[1] * count
+                if count % self.together:
+                    nothing = self._place(np.full(place[1], -1, np.int64))
+                    runs.append((target, 0, *nothing, 1, 0))
+                    target += place[1]
         return np.array(runs, np.int64)
 
     def _place(self, line: Offsets) -> tuple[int, int, int, int]:
@@ -137,13 +154,13 @@ class Recipe:
 
     @property
     def elements(self) -> int:
-        """Elements of the panels of all groups."""
+        """Elements of the panels of all groups, every channel by itself."""
         return self.groups * self.size
 
     @property
     def arrays(self) -> list[Table]:
         """All tables, which say how panels are filled."""
-        return [self.runs, self.entries, *self.squares.arrays]
+        return [self.runs, self.entries, *self.squares.arrays, self.pairs]
 
     @cached_property
     def context(self) -> Table:

@@ -49,13 +49,13 @@ class Plan:
     def predicted_share(self) -> float | None:
         """Predicted share of the roofline: the time of arithmetic or memory over that expected.
 
-        The roofline is the larger of multiply-adds at two vectors a cycle and bytes at
-        ``BYTES_PER_CYCLE`` a cycle. Minimal filtering multiplies less and can exceed it.
+        The roofline is the larger of multiply-adds at two vectors a cycle, of pairs where the
+        target has them, and bytes at ``BYTES_PER_CYCLE`` a cycle. Minimal filtering multiplies less and can exceed it.
         """
         if self.tiling is None or self.tiling.cycles == 0:
             return None
         found = cost(self.problem)
-        arithmetic = found.phases.multiplications / (FMAS_PER_CYCLE * self.tiling.lanes)
+        arithmetic = _least_cycles(self.problem, self.target)
         memory = found.bytes / BYTES_PER_CYCLE
         return max(arithmetic, memory) / max(self.tiling.cycles, memory)
 
@@ -125,7 +125,8 @@ def _best(problem: Problem, target: Target) -> Plan:
 def _least_cycles(problem: Problem, target: Target) -> float:
     """Cycles for the products of the definition, as the methods count them."""
     multiplications = cost(problem).phases.multiplications
-    return multiplications / (FMAS_PER_CYCLE * target.lanes(problem.dtype))
+    products = target.lanes(problem.dtype) * target.together(problem.dtype)
+    return multiplications / (FMAS_PER_CYCLE * products)
 
 
 def _score(plan: Plan) -> float:

@@ -55,6 +55,8 @@ class Choice:
 class PositionsTiling(Tiling):
     """All that the method decides about one problem on one target."""
 
+    shares_cells = True
+
     def __init__(self, problem: Problem, target: Target, cache_bytes: int) -> None:
         super().__init__(problem, target, cache_bytes)
         # elements of the innermost output axis that belong to one phase
@@ -88,6 +90,7 @@ class PositionsTiling(Tiling):
             spread=tuple(o - offsets[0] for o in offsets) if choice.spread else (),
             channels_last=self.in_last,
             fetch_weights=self.choice.columns <= FEW_COLUMNS,
+            paired=self.cell_channels > 1,
         )
 
     @property

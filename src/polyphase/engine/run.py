@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from polyphase.arithmetic.problem import Problem
 from polyphase.engine import jit, memory, threads
-from polyphase.engine.kernels import driver, gather, transpose
+from polyphase.engine.kernels import driver, gather, pairs, transpose
 from polyphase.engine.pack import Recipe
 from polyphase.engine.plan import Plan, planned
 from polyphase.engine.target import Target
@@ -36,6 +36,8 @@ assert driver.CONTEXT[:7] == ["x", "y", "weights", "biases", "scratch", "next", 
 _SQUARES = struct.Struct("3q")
 assert gather.CONTEXT[:4] == ["weights", "biases", "panels", "next"]
 assert transpose.CONTEXT[:3] == ["weights", "panels", "next"]
+_PAIRS = struct.Struct("3q")
+assert pairs.CONTEXT[:3] == ["source", "panels", "next"]
 
 
 class Panels:
@@ -138,7 +140,7 @@ class Packing:
     def __init__(self, recipe: Recipe, dtype: str, target: Target) -> None:
         self._recipe = recipe
         self._dtype = dtype
-        self.elements = recipe.elements
+        self.elements = recipe.elements // recipe.together
         self.kind = np.dtype(np.float64 if dtype == "f64" else np.float32)
         self.bytes = self.elements * self.kind.itemsize
         squares = recipe.squares
@@ -148,6 +150,11 @@ class Packing:
         self._squares = Contexts(squares.context)
         self._square_threads = _pack_threads(squares.elements)
         self._pack_threads = _pack_threads(recipe.elements - squares.elements)
+        self._pairs = None
+        if recipe.together > 1:
+            self._pairs = _pairs(target)
+            self._pairings = Contexts(_context(pairs.CONTEXT, recipe.pairs))
+            self._pair_threads = min(_pack_threads(self.elements), len(recipe.pairs))
 
     @cached_property
     def digest(self) -> bytes:
@@ -159,6 +166,18 @@ class Packing:
 
     def fill(self, weight: int, biases: int, panels: int) -> None:
         """Fill the panels at an address."""
+        if self._pairs is None:
+            self._fill(weight, biases, panels)
+            return
+        every = memory.outputs.array((self._recipe.elements,), self.kind)
+        self._fill(weight, biases, memory.address(every))
+        values, context = self._pairings.borrow()
+        _PAIRS.pack_into(values, 0, memory.address(every), panels, 0)
+        threads.run(self._pairs.call, self._pairs.address, context, _threads(self._pair_threads))
+        self._pairings.give_back((values, context))
+
+    def _fill(self, weight: int, biases: int, panels: int) -> None:
+        """The same with every channel by itself."""
         values, context = self._packings.borrow()
         _PACKING.pack_into(values, 0, weight, biases, panels, 0)
         count = _threads(self._pack_threads)
@@ -202,6 +221,17 @@ def compiled(kernel: ModuleType, shape: Any, target: Target) -> jit.Code:
 @lru_cache(maxsize=16)
 def _gather(dtype: str, target: Target) -> jit.Code:
     return jit.load(f"gather {dtype}", target, lambda: gather.build(dtype, target))
+
+
+@lru_cache(maxsize=4)
+def _pairs(target: Target) -> jit.Code:
+    return jit.load("pairs", target, lambda: pairs.build(target))
+
+
+def _context(slots: list[str], runs: Array) -> Array:
+    """A context that points to its runs alone."""
+    values = {"runs": runs.ctypes.data, "run_count": len(runs)}
+    return np.array([values.get(name, 0) for name in slots], np.int64)
 
 
 @lru_cache(maxsize=16)

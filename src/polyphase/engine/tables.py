@@ -123,7 +123,7 @@ class Tables(ABC):
                 for group in range(groups):
                     lines += [
                         (
-                            origin[0] * xn + group * tiling.in_channels * xc + start,
+                            origin[0] * xn + group * tiling.group_channels * xc + start,
                             place + group * tiling.out_channels * yc,
                             group * self.panel_size,
                             (number * len(sections) + part) * groups + group,
@@ -282,7 +282,8 @@ class Tables(ABC):
             "channels": tiling.in_channels,
             "depth": self.depth,
             "scratch_size": self.scratch_bytes,
-            "x_channel": self.x_strides[1],
+            "x_channel": self.x_strides[1] * tiling.cell_channels,
+            "x_count": tiling.group_channels,
             "x_width": self.x_strides[4],
             "tile_channel": self.packing.channel,
             "tile_width": self.packing.row,

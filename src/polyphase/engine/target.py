@@ -12,7 +12,8 @@ from polyphase.errors import Unsupported
 class Target:
     """A cluster of processors that share vector width and number of vector registers.
 
-    ``halves`` says whether it has instructions that convert float16, ``fmas`` how many vector
+    ``halves`` says whether it has instructions that convert float16, ``pairs`` whether it has one
+    that multiplies two bfloat16 in each lane and adds both products. ``fmas`` is how many vector
     multiply-adds it begins in a cycle.
     """
 
@@ -24,10 +25,15 @@ class Target:
     registers: int
     halves: bool
     fmas: int = 2
+    pairs: bool = False
 
     def lanes(self, dtype: str) -> int:
         """Accumulator elements in a vector: float64 is summed as such, the others as float32."""
         return self.vector_bytes // (8 if dtype == "f64" else 4)
+
+    def together(self, dtype: str) -> int:
+        """Products that a lane adds to its sum in one instruction."""
+        return 2 if self.pairs and dtype == "bf16" else 1
 
 
 # from best to plainest; what the processor must report for each
@@ -65,7 +71,8 @@ def available() -> tuple[Target, ...]:
                 flags = ",".join(f"{'-+'[has]}{flag}" for flag, has in sorted(features.items()))
                 flags += ",-prefer-256-bit"
             fmas = 1 if name == "avx512" and cpu in _HALF_RATE else 2
-            found.append(Target(name, triple, chosen, flags, width, registers, halves, fmas))
+            pairs = name == "avx512" and features.get("avx512bf16", False)
+            found.append(Target(name, triple, chosen, flags, width, registers, halves, fmas, pairs))
     return tuple(found)
 
 

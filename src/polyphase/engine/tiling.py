@@ -78,7 +78,14 @@ class Named(Protocol):
 
 
 class Tiling(ABC):
-    """Decisions about one problem on one target."""
+    """Decisions about one problem on one target.
+
+    ``cell_channels`` neighbouring input channels share a cell where the target multiplies them in pairs;
+    then ``in_channels`` counts those cells, the last of which may lack a channel.
+    """
+
+    # whether the method's kernel can multiply pairs
+    shares_cells = False
 
     def __init__(self, problem: Problem, target: Target, cache_bytes: int) -> None:
         self.problem = problem
@@ -87,7 +94,10 @@ class Tiling(ABC):
         self.axes = stencils(problem)
         self.compute_size = 8 if problem.dtype == "f64" else 4
         self.groups = problem.groups
-        self.in_channels = problem.in_channels // problem.groups
+        self.group_channels = problem.in_channels // problem.groups
+        together = target.together(problem.dtype)
+        self.cell_channels = together if self.shares_cells and self.group_channels > 1 else 1
+        self.in_channels = -(-self.group_channels // self.cell_channels)
         self.out_channels = problem.out_channels // problem.groups
         self.in_last = lies_last(problem.channels_last, problem.in_channels, problem.input_size)
         self.out_last = lies_last(problem.channels_last, problem.out_channels, problem.output_size)
@@ -198,7 +208,7 @@ class Tiling(ABC):
         total, taps = prod(self.whole), self._most_taps
         # pixels are packed a vector of channels at a time
         least = self.lanes if self.in_last else 1
-        while depth * taps > LEAST_PRODUCTS and depth > least:
+        while depth * self.cell_channels * taps > LEAST_PRODUCTS and depth > least:
             wide = prod(self._largest(width, spread, depth, total)) >= min(WIDE_BOX, total // 2)
             if wide and depth * taps * weights <= self.budget:
                 break

@@ -33,7 +33,8 @@ class Shape:
     channels which lie apart. With ``lanewise`` each lane is a channel that meets its own input
     alone. With ``mixed`` not every lane has a tap wherever another has one; what such a lane would
     multiply by zero is left out, for it might be infinite. With ``fetch_weights`` the weights of a
-    row tile are fetched during the one before, with ``fetch_input`` the input of a later box.
+    row tile are fetched during the one before, with ``fetch_input`` the input of a later box. Where
+    ``paired``, a cell of the tile and a weight are those of two channels.
     """
 
     dtype: str
@@ -47,6 +48,7 @@ class Shape:
     fetch_weights: bool = False
     fetch_input: bool = False
     groups: int = 1
+    paired: bool = False
 
     @property
     def positions(self) -> int:
@@ -57,6 +59,7 @@ class Shape:
         """Kernel name: type, method, tile, target."""
         last = "_cl" if self.channels_last else ""
         last += "_scattered" * self.scattered + "_lanewise" * self.lanewise + "_mixed" * self.mixed
+        last += "_paired" * self.paired
         tile = f"{self.groups}x{len(self.cells)}" if self.groups > 1 else f"{len(self.cells)}"
         return f"{self.dtype}_channels_{tile}x{self.vectors}{last}_{target.name}"
 
@@ -86,6 +89,7 @@ class Channels(Driver):
             width,
             width,
             chain_step=1,
+            paired=shape.paired,
             fetch_weights=shape.fetch_weights,
             fetch_input=shape.fetch_input,
         )
@@ -97,9 +101,11 @@ class Channels(Driver):
         x = e.at(c["x"], e.add(task["x"], e.mul(start, c["x_channel"])), self.storage)
         if self.shape.channels_last:
             every = c["x_channels"] if self.shape.lanewise else count
+            self.begin_cells(start)
             self._pack_rows(task, x, tile, every)
             return
         with e.loop(0, count) as channels:
+            self.begin_cells(e.add(start, channels.index))
             source = e.at(x, e.mul(channels.index, c["x_channel"]), self.storage)
             target = e.at(tile, e.mul(channels.index, c["tile_channel"]), self.kind)
             self._pack_rows(task, source, target, count)
@@ -156,7 +162,7 @@ class Channels(Driver):
                 else:
                     factor = splat
                 before = sums[i * count + v]
-                after = e.fma(factor, value, before)
+                after = self.added(factor, value, before)
                 if self.shape.mixed:
                     after = e.builder.select(self.having[v], after, before)
                 sums[i * count + v] = after

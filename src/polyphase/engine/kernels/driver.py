@@ -17,7 +17,7 @@ from polyphase.engine.kernels.input_ahead import InputAhead
 # slots of the context, an array of 64-bit integers; the tables are arrays of such integers too
 CONTEXT = (
     "x y weights biases scratch next ticket tasks task_count scratch_size pack_rows classes "
-    "columns rows taps channels depth x_channel x_width tile_channel tile_width tile_size"
+    "columns rows taps channels depth x_channel x_count x_width tile_channel tile_width tile_size"
 ).split()
 TABLES = (
     "x",
@@ -56,8 +56,10 @@ class Frame(ABC):
     more_context: Sequence[str]
     more_tables: Sequence[str]
 
-    def __init__(self, dtype: str, lanes: int) -> None:
+    def __init__(self, dtype: str, lanes: int, paired: bool = False) -> None:
+        """Where ``paired``, two channels of 16 bits share a cell of the tile."""
         self.lanes = lanes
+        self.paired = paired
         self.module = ir.Module("kernel")
         self.e = Emitter(self.module, "run", ["context*"], lanes)
         self.storage = STORAGE[dtype]
@@ -121,14 +123,50 @@ class Frame(ABC):
             "count": e.builder.select(inside, span, e.const(0)),
         }
 
-    def pack_line(self, line: Record, out: ir.Value) -> None:
-        """One row of one channel, whose cells lie side by side."""
+    def begin_cells(self, first: ir.Value) -> None:
+        """Cells that are packed next begin with this one: find out how many channels they have."""
+        if self.paired:
+            self.left = self.e.builder.sub(self.context["x_count"], self.e.mul(first, 2))
+
+    def cells(self, line: Record, at: ir.Value) -> ir.Value:
+        """A vector of cells that lie side by side in a source line; 0 outside the input."""
+        e, b = self.e, self.e.builder
+        place = b.sub(at, line["low"])
+        mask = e.lanes_within(place, line["count"])
+        vector = e.load_vector(line["line"], at, self.storage, mask)
+        if not self.paired:
+            return e.widen(vector, self.kind)
+        alone = b.icmp_signed("<", self.left, e.const(2))
+        mask = e.lanes_within(place, b.select(alone, e.const(0), line["count"]))
+        apart = b.ashr(self.context["x_channel"], e.const(1))
+        second = e.load_vector(line["line"], e.add(at, apart), self.storage, mask)
+        return e.paired(vector, second, self.kind)
+
+    def adjacent_cells(
+        self, source: ir.Value, first: ir.Value, mask: ir.Value | None = None
+    ) -> ir.Value:
+        """A vector of cells of a pixel whose channels are adjacent, the ``first`` and so on.
+
+        The mask is :meth:`existing`'s.
+        """
         e = self.e
-        with e.loop(0, self.context["tile_width"], self.lanes) as blocks:
-            at = blocks.index
-            mask = e.lanes_within(e.builder.sub(at, line["low"]), line["count"])
-            vector = e.load_vector(line["line"], at, self.storage, mask)
-            e.store_vector(e.widen(vector, self.kind), out, at)
+        if not self.paired:
+            return e.widen(e.load_vector(source, first, self.storage, mask), self.kind)
+        elements = e.load_vector(source, e.mul(first, 2), self.storage, mask, 2 * self.lanes)
+        return e.builder.bitcast(elements, ir.VectorType(self.kind, self.lanes))
+
+    def existing(self, first: ir.Value | int, count: ir.Value) -> ir.Value:
+        """Which channels of the cells from ``first`` on there are, of ``count`` cells."""
+        e = self.e
+        if not self.paired:
+            return e.lanes_within(first, count)
+        first = e.const(0) if isinstance(first, int) else e.mul(first, 2)
+        return e.lanes_within(first, self.left, 2 * self.lanes)
+
+    def pack_line(self, line: Record, out: ir.Value) -> None:
+        """One row of one channel, or one pair, whose cells lie side by side."""
+        with self.e.loop(0, self.context["tile_width"], self.lanes) as blocks:
+            self.e.store_vector(self.cells(line, blocks.index), out, blocks.index)
 
     def pack_pixels(
         self,
@@ -139,9 +177,9 @@ class Frame(ABC):
         cell: int,
         count: ir.Value,
     ) -> None:
-        """One row of pixels, ``count`` adjacent channels each, into cells of so many elements.
+        """One row of pixels, ``count`` cells of adjacent channels each, so many elements apart.
 
-        The pixel of each cell lies ``apart`` from that before. Some cells lie ``inside`` the input,
+        Each pixel in memory lies ``apart`` from that before. Some of them lie ``inside`` the input,
         the first and the one past the last; others are 0.
         """
         e, b, width = self.e, self.e.builder, self.context["tile_width"]
@@ -164,38 +202,39 @@ class Frame(ABC):
     def _pack_pixel(self, source: ir.Value, target: ir.Value, count: ir.Value) -> None:
         """Some vectors at a time, then single ones, then the rest of one."""
         e, b = self.e, self.e.builder
-        start = e.const(0)
+        start, whole = e.const(0), count
+        if self.paired:
+            full = b.ashr(self.left, e.const(1))
+            whole = b.select(b.icmp_signed("<", full, count), full, count)
         for together in (PACKED_VECTORS, 1):
             step = together * self.lanes
-            stop = b.and_(count, e.const(-step))
+            stop = b.and_(whole, e.const(-step))
             with e.loop(start, stop, step) as blocks:
                 places = [e.add(blocks.index, v * self.lanes) for v in range(together)]
-                vectors = [e.load_vector(source, place, self.storage) for place in places]
+                vectors = [self.adjacent_cells(source, place) for place in places]
                 for vector, place in zip(vectors, places, strict=True):
-                    e.store_vector(e.widen(vector, self.kind), target, place)
+                    e.store_vector(vector, target, place)
             start = stop
         with e.when(b.icmp_signed("<", start, count)):
-            mask = e.lanes_within(start, count)
-            vector = e.load_vector(source, start, self.storage, mask)
-            e.store_vector(e.widen(vector, self.kind), target, start)
+            vector = self.adjacent_cells(source, start, self.existing(start, count))
+            e.store_vector(vector, target, start)
 
     def pack_square(
         self, line: Record, places: Sequence[ir.Value], left: ir.Value, out: ir.Value, at: ir.Value
     ) -> None:
-        """The first ``left`` channels at a vector's worth of places, whose channels are adjacent.
+        """The first ``left`` cells at a vector's worth of places, whose channels are adjacent.
 
-        They are read place by place and written channel by channel, from ``at`` on in each.
+        They are read place by place and written cell by cell, from ``at`` on in each.
         """
         e, b, c = self.e, self.e.builder, self.context
-        everything = e.lanes_within(0, left)
+        everything = self.existing(0, left)
         nothing = ir.Constant(everything.type, None)
         vectors = []
         for place in places:
             inside = b.icmp_unsigned("<", b.sub(place, line["low"]), line["count"])
             mask = b.select(inside, everything, nothing)
-            source = e.mul(place, c["x_width"])
-            vector = e.load_vector(line["line"], source, self.storage, mask)
-            vectors.append(e.widen(vector, self.kind))
+            pixel = e.at(line["line"], e.mul(place, c["x_width"]), self.storage)
+            vectors.append(self.adjacent_cells(pixel, e.const(0), mask))
         for channel, vector in enumerate(e.deinterleave(vectors)):
             e.store_vector(vector, out, e.add(at, e.mul(c["tile_channel"], channel)))
 
@@ -231,16 +270,17 @@ class Driver(Frame):
         chain_step: int,
         fetch_weights: bool,
         fetch_input: bool = False,
+        paired: bool = False,
     ) -> None:
         """``sums`` vectors a tile, ``panel_head`` biases a panel, ``weights`` a channel and tap.
 
-        ``chain_step`` products are added to a sum in one step.
+        ``chain_step`` cells are multiplied and added to a sum in one step.
         """
-        super().__init__(dtype, lanes)
+        super().__init__(dtype, lanes, paired)
         self.fetch_weights = fetch_weights
         size = ITEM_SIZES[dtype]
         self.ahead = InputAhead(self.e, self.storage, size) if fetch_input else None
-        self.chain_step = chain_step
+        self.chain_step = chain_step * (1 + paired)
         self.sums = sums
         self.panel_head = panel_head
         self.step_weights = weights
@@ -256,6 +296,10 @@ class Driver(Frame):
     @abstractmethod
     def step(self, a: ir.Value, b: ir.Value, sums: list[ir.Value]) -> None:
         """Add one input channel of one outer tap to the sums, in place."""
+
+    def added(self, a: ir.Value, b: ir.Value, total: ir.Value) -> ir.Value:
+        """``total`` and the product of two cells, or of both channels of a pair."""
+        return self.e.add_pairs(a, b, total) if self.paired else self.e.fma(a, b, total)
 
     @abstractmethod
     def next_input(self, b: ir.Value) -> ir.Value:

@@ -33,7 +33,8 @@ class Shape:
     tile and the shift in it where the input is found, and the rows of the interleave that have a
     tap there. The tile has a plane for each residue of the input's stride, or one for each shift
     in ``spread``. ``channels_last`` is how the input lies in memory. With ``fetch_weights`` the
-    weights of a row tile are fetched during the one before.
+    weights of a row tile are fetched during the one before. Where ``paired``, a cell of the tile
+    and a weight are those of two channels.
     """
 
     dtype: str
@@ -46,6 +47,7 @@ class Shape:
     spread: tuple[int, ...] = ()
     channels_last: bool = False
     fetch_weights: bool = False
+    paired: bool = False
 
     @property
     def rows(self) -> int:
@@ -71,7 +73,7 @@ class Shape:
     def name(self, target: Target) -> str:
         """Kernel name: type, method, tile, target."""
         step = f"_s{self.in_step}" if self.in_step > 1 else ""
-        last = "_cl" if self.channels_last else ""
+        last = "_cl" * self.channels_last + "_paired" * self.paired
         tile = f"{self.channels}x{self.interleave}x{self.groups}x{self.vectors}"
         return f"{self.dtype}_positions_{tile}{step}{last}_{target.name}"
 
@@ -100,6 +102,7 @@ class Positions(Driver):
             shape.step_weights,
             chain_step=shape.chain_step,
             fetch_weights=shape.fetch_weights,
+            paired=shape.paired,
         )
         self.shape = shape
 
@@ -111,6 +114,7 @@ class Positions(Driver):
         x = e.at(c["x"], e.add(task["x"], e.mul(start, c["x_channel"])), self.storage)
         step = self.lanes if self.shape.channels_last else 1
         with e.loop(0, count, step) as channels:
+            self.begin_cells(e.add(start, channels.index))
             source = e.at(x, e.mul(channels.index, c["x_channel"]), self.storage)
             target = e.at(tile, e.mul(channels.index, c["tile_channel"]), self.kind)
             with e.loop(task["pack_start"], task["pack_stop"]) as rows:
@@ -131,18 +135,14 @@ class Positions(Driver):
     def _pack_block(self, line: Record, out: ir.Value, at: ir.Value) -> None:
         """One vector of each residue of a tile row, freed of the input's stride."""
         e, step = self.e, self.shape.in_step
-
-        def loaded(first: ir.Value) -> ir.Value:
-            mask = e.lanes_within(e.builder.sub(first, line["low"]), line["count"])
-            return e.widen(e.load_vector(line["line"], first, self.storage, mask), self.kind)
-
         for plane, shift in enumerate(self.shape.spread):
-            vector = loaded(e.add(at, shift))
+            vector = self.cells(line, e.add(at, shift))
             place = e.add(at, e.mul(self.context["tile_plane"], plane) if plane else 0)
             e.store_vector(vector, out, place)
         if self.shape.spread:
             return
-        vectors = [loaded(e.add(e.mul(at, step), part * self.lanes)) for part in range(step)]
+        starts = [e.add(e.mul(at, step), part * self.lanes) for part in range(step)]
+        vectors = [self.cells(line, start) for start in starts]
         for residue, vector in enumerate(e.deinterleave(vectors)):
             plane = e.add(at, e.mul(self.context["tile_plane"], residue) if residue else 0)
             e.store_vector(vector, out, plane)
@@ -192,7 +192,7 @@ class Positions(Driver):
                     weight += 1
                     first = (channel * shape.interleave + r) * shape.columns
                     for v, value in enumerate(inputs):
-                        sums[first + v] = e.fma(factor, value, sums[first + v])
+                        sums[first + v] = self.added(factor, value, sums[first + v])
 
     # storing
 
