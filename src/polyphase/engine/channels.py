@@ -74,7 +74,7 @@ class ChannelsTiling(Tiling):
             self.in_last
             and self.out_last
             and self.groups > 1
-            and self.in_channels == self.out_channels == 1
+            and self.group_channels == self.out_channels == 1
         )
         if self.lanewise:
             self.groups, self.out_channels = 1, problem.out_channels

@@ -6,9 +6,10 @@ LLVM chooses the instructions. Offsets are in elements, never in bytes.
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 from llvmlite import ir
+
+from polyphase.engine.floats import Floats, suffix
 
 I1, I8, I32, I64 = ir.IntType(1), ir.IntType(8), ir.IntType(32), ir.IntType(64)
 POINTER = ir.PointerType()
@@ -20,22 +21,6 @@ STORAGE: dict[str, ir.Type] = {
     "f16": ir.HalfType(),
     "bf16": ir.IntType(16),
 }
-
-
-class _BFloat(ir.Type):
-    """LLVM's own type of bfloat16, which llvmlite does not know."""
-
-    def _to_string(self) -> str:
-        return "bfloat"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _BFloat)
-
-    def __hash__(self) -> int:
-        return hash(_BFloat)
-
-
-BFLOAT = _BFloat()
 
 
 # a line of a table
@@ -56,7 +41,7 @@ class Loop:
         self.following = list(values)
 
 
-class Emitter:
+class Emitter(Floats):
     """Builds one function. ``lanes`` is the number of accumulator elements in a vector."""
 
     def __init__(self, module: ir.Module, name: str, arguments: Sequence[str], lanes: int) -> None:
@@ -205,7 +190,7 @@ class Emitter:
         It would weigh all ways of carrying it through the loops, longer than it does all else.
         """
         name = "llvm.strip.invariant.group.p0"
-        return self.builder.call(self._intrinsic(name, POINTER, [POINTER]), [pointer])
+        return self.builder.call(self.intrinsic(name, POINTER, [POINTER]), [pointer])
 
     def load(self, pointer: ir.Value, offset: ir.Value | int, kind: ir.Type) -> ir.Value:
         """``pointer[offset]``."""
@@ -238,8 +223,8 @@ class Emitter:
             value = self.builder.load(where, typ=vector)
             value.align = _bytes(kind)
             return value
-        function = self._intrinsic(
-            f"llvm.masked.load.{_suffix(vector)}.p0", vector, [POINTER, I32, mask.type, vector]
+        function = self.intrinsic(
+            f"llvm.masked.load.{suffix(vector)}.p0", vector, [POINTER, I32, mask.type, vector]
         )
         zero = ir.Constant(vector, None)
         return self.builder.call(function, [where, ir.Constant(I32, _bytes(kind)), mask, zero])
@@ -257,8 +242,8 @@ class Emitter:
         if mask is None:
             self.builder.store(value, where, align=_bytes(kind))
             return
-        function = self._intrinsic(
-            f"llvm.masked.store.{_suffix(value.type)}.p0",
+        function = self.intrinsic(
+            f"llvm.masked.store.{suffix(value.type)}.p0",
             VOID,
             [value.type, POINTER, I32, mask.type],
         )
@@ -268,7 +253,7 @@ class Emitter:
         self, pointer: ir.Value, offset: ir.Value | int, kind: ir.Type, *, write: bool = False
     ) -> None:
         """Nothing, but ``pointer[offset]`` may soon be in cache, to ``write`` it. Any will do."""
-        function = self._intrinsic("llvm.prefetch.p0", VOID, [POINTER, I32, I32, I32])
+        function = self.intrinsic("llvm.prefetch.p0", VOID, [POINTER, I32, I32, I32])
         how = [ir.Constant(I32, value) for value in (int(write), 2, 1)]
         self.builder.call(function, [self.at(pointer, offset, kind), *how])
 
@@ -313,30 +298,6 @@ class Emitter:
         indices = ir.Constant(ir.VectorType(I32, count), list(range(count)))
         return self.builder.shuffle_vector(vector, vector, indices)
 
-    def fma(self, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
-        """``a * b + c``, fused where the machine can."""
-        kind = a.type
-        function = self._intrinsic(f"llvm.fmuladd.{_suffix(kind)}", kind, [kind, kind, kind])
-        return self.builder.call(function, [a, b, c])
-
-    def add_pairs(self, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
-        """``c + a[0]*b[0] + a[1]*b[1]`` in every lane of float32, ``a`` and ``b`` being bfloat16.
-
-        Only for targets with ``pairs``, whose vectors are 64 bytes long.
-        """
-        halves = ir.VectorType(BFLOAT, 2 * self.lanes)
-        name = "llvm.x86.avx512bf16.dpbf16ps.512"
-        function = self._intrinsic(name, c.type, [c.type, halves, halves])
-        pairs = (self.builder.bitcast(value, halves) for value in (a, b))
-        return self.builder.call(function, [c, *pairs])
-
-    def paired(self, low: ir.Value, high: ir.Value, kind: ir.Type) -> ir.Value:
-        """Two vectors of 16-bit elements as one of ``kind``, which holds a pair in every lane."""
-        b = self.builder
-        wide = ir.VectorType(I32, low.type.count)
-        upper = b.shl(b.zext(high, wide), ir.Constant(wide, [16] * wide.count))
-        return b.bitcast(b.or_(b.zext(low, wide), upper), ir.VectorType(kind, wide.count))
-
     def interleave(self, vectors: Sequence[ir.Value]) -> list[ir.Value]:
         """``out[j*n + i] = vectors[i][j]`` over the concatenation of the ``n`` results."""
         n = len(vectors)
@@ -365,47 +326,6 @@ class Emitter:
         groups = [self.deinterleave([part[i] for part in parts]) for i in range(prime)]
         return [groups[i % prime][i // prime] for i in range(n)]
 
-    def widen(self, vector: ir.Value, kind: ir.Type) -> ir.Value:
-        """Stored elements as accumulator elements: exact."""
-        b, stored = self.builder, vector.type.element
-        if stored == kind:
-            return vector
-        wide = ir.VectorType(kind, vector.type.count)
-        if stored == ir.HalfType():
-            return b.fpext(vector, wide)
-        bits = ir.VectorType(I32, vector.type.count)
-        high = b.shl(b.zext(vector, bits), ir.Constant(bits, [16] * bits.count))
-        return b.bitcast(high, wide)
-
-    def widen_scalar(self, value: ir.Value, kind: ir.Type) -> ir.Value:
-        """One stored element as an accumulator element: exact."""
-        if value.type == kind:
-            return value
-        if value.type == ir.HalfType():
-            return self.builder.fpext(value, kind)
-        bits = self.builder.shl(self.builder.zext(value, I32), ir.Constant(I32, 16))
-        return self.builder.bitcast(bits, kind)
-
-    def narrow(self, vector: ir.Value, stored: ir.Type) -> ir.Value:
-        """Accumulator elements as stored elements: rounded to nearest, ties to even."""
-        b, lanes = self.builder, vector.type.count
-        if stored == vector.type.element:
-            return vector
-        if stored == ir.HalfType():
-            return b.fptrunc(vector, ir.VectorType(stored, lanes))
-        kind = ir.VectorType(I32, lanes)
-        bits = b.bitcast(vector, kind)
-
-        def constant(value: int) -> ir.Constant:
-            return ir.Constant(kind, [value] * lanes)
-
-        odd = b.and_(b.lshr(bits, constant(16)), constant(1))
-        rounded = b.add(b.add(bits, constant(0x7FFF)), odd)
-        # a nan must stay one: the sum above could carry it to infinity
-        quiet = b.or_(bits, constant(0x400000))
-        chosen = b.select(b.fcmp_unordered("uno", vector, vector), quiet, rounded)
-        return b.trunc(b.lshr(chosen, constant(16)), ir.VectorType(stored, lanes))
-
     def _pick(self, vectors: Sequence[ir.Value], part: int, *, apart: bool) -> ir.Value:
         """Vector ``part`` of the (de)interleaved sequence, gathered from its sources one by one."""
         n, lanes = len(vectors), self.lanes
@@ -424,18 +344,7 @@ class Emitter:
             result = self.builder.shuffle_vector(result, vectors[source], indices)
         return result
 
-    def _intrinsic(self, name: str, result: ir.Type, arguments: Sequence[ir.Type]) -> ir.Function:
-        found = self.module.globals.get(name)
-        return found or ir.Function(self.module, ir.FunctionType(result, arguments), name)
-
 
 def _bytes(kind: ir.Type) -> int:
     sizes: dict[str, int] = {"float": 4, "double": 8, "half": 2, "i16": 2, "i64": 8, "i32": 4}
     return sizes[str(kind)]
-
-
-def _suffix(kind: Any) -> str:
-    names = {"float": "f32", "double": "f64", "half": "f16", "i16": "i16"}
-    if isinstance(kind, ir.VectorType):
-        return f"v{kind.count}{names[str(kind.element)]}"
-    return names[str(kind)]

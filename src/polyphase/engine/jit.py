@@ -133,7 +133,7 @@ def _sources() -> list[str]:
     here = os.path.dirname(__file__)
     kernels = os.path.join(here, "kernels")
     names = sorted(name for name in os.listdir(kernels) if name.endswith(".py"))
-    own = [os.path.join(here, name) for name in ("emit.py", "jit.py")]
+    own = [os.path.join(here, name) for name in ("emit.py", "floats.py", "jit.py")]
     return own + [os.path.join(kernels, name) for name in names]
 
 

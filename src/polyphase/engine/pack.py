@@ -99,11 +99,10 @@ class Recipe:
             places.append((self.together * panel.target, panel.channel, panel.first_tap))
             if self.together > 1:
                 width = panel.taps[0].shape[-1] if len(panel.taps) else 0
-                lines = len(panel.taps) * cells
-                pairs.append((panel.target, len(panel.biases), lines, width))
+                pairs.append((panel.target, len(panel.biases), len(panel.taps) * cells, width))
         groups = range(self.groups)
-        found_pairs = np.array(pairs, np.int64).reshape(-1, len(pairs_kernel.RUN))
-        self.pairs: Table = np.concatenate([found_pairs + [g * size, 0, 0, 0] for g in groups])
+        lines = [(place + g * size, *rest) for g in groups for place, *rest in pairs]
+        self.pairs: Table = np.array(lines, np.int64).reshape(-1, len(pairs_kernel.RUN))
         self.squares.finish(blocks, [(g * self.size, g * self.strides.group) for g in groups])
         # the runs of every panel, moved to where it lies, and the same again for each group
         runs = np.concatenate(tables)

@@ -50,7 +50,8 @@ class Plan:
         """Predicted share of the roofline: the time of arithmetic or memory over that expected.
 
         The roofline is the larger of multiply-adds at two vectors a cycle, of pairs where the
-        target has them, and bytes at ``BYTES_PER_CYCLE`` a cycle. Minimal filtering multiplies less and can exceed it.
+        target has them, and bytes at ``BYTES_PER_CYCLE`` a cycle. Minimal filtering multiplies less
+        and can exceed it.
         """
         if self.tiling is None or self.tiling.cycles == 0:
             return None

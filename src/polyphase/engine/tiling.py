@@ -22,6 +22,8 @@ LEAST_PRODUCTS = 64
 # cycles to bring a line from the second-level cache: of the tile, or of weights, read in order
 LINE_CYCLES = 2.2
 WEIGHT_LINE_CYCLES = 1.5
+# cycles to load a pair of channels: unlike a number, it is spread over a vector by itself
+PAIR_CYCLES = 0.65
 # share of a fetch that arithmetic does not hide
 UNHIDDEN = 0.03
 # cycles to pack a vector
@@ -80,8 +82,8 @@ class Named(Protocol):
 class Tiling(ABC):
     """Decisions about one problem on one target.
 
-    ``cell_channels`` neighbouring input channels share a cell where the target multiplies them in pairs;
-    then ``in_channels`` counts those cells, the last of which may lack a channel.
+    ``cell_channels`` neighbouring input channels share a cell where the target multiplies pairs of
+    them; then ``in_channels`` counts those cells, the last of which may lack a channel.
     """
 
     # whether the method's kernel can multiply pairs
@@ -251,8 +253,10 @@ class Tiling(ABC):
 
     def step_cycles(self, fmas: int, loads: int, fetch: float) -> float:
         """Cycles for one input channel of one outer tap: arithmetic, loads, fetches, or latency."""
-        others = max(loads / 2, (fmas + loads + 6) / 7, 4.0)
-        return max(fmas / 2, others * self.pace, fetch) + UNHIDDEN * fetch
+        others = max(loads / 2, (fmas + loads + 6) / 7, 4.0) * self.pace
+        if self.cell_channels > 1:
+            others = max(others, loads * PAIR_CYCLES)
+        return max(fmas / 2, others, fetch) + UNHIDDEN * fetch
 
     def cell_elements(self, depth: int) -> int:
         """Tile elements of a cell when ``depth`` input channels are packed at a time."""

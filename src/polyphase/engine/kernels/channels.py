@@ -186,7 +186,7 @@ class Channels(Driver):
             return
         count = self.shape.vectors
         for i in range(self.shape.positions):
-            values = [self.e.narrow(v, self.storage) for v in sums[i * count : (i + 1) * count]]
+            values = [self.stored(v) for v in sums[i * count : (i + 1) * count]]
             self._store_place(row, column, self.e.const(i), values, y, spill)
 
     def _store_each(
@@ -195,7 +195,7 @@ class Channels(Driver):
         """The same by way of memory: writing lane by lane takes too much code to repeat it."""
         e, count = self.e, self.shape.vectors
         for i, value in enumerate(sums):
-            e.store_vector(e.narrow(value, self.storage), spill, i * self.lanes)
+            e.store_vector(self.stored(value), spill, i * self.lanes)
         with e.loop(0, self.shape.positions) as places:
             first = e.mul(places.index, count * self.lanes)
             values = [

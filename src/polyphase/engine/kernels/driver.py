@@ -301,6 +301,10 @@ class Driver(Frame):
         """``total`` and the product of two cells, or of both channels of a pair."""
         return self.e.add_pairs(a, b, total) if self.paired else self.e.fma(a, b, total)
 
+    def stored(self, value: ir.Value) -> ir.Value:
+        """A vector of sums as elements of the output."""
+        return self.e.narrow_pairs(value) if self.paired else self.e.narrow(value, self.storage)
+
     @abstractmethod
     def next_input(self, b: ir.Value) -> ir.Value:
         """Where the next input channel lies in the tile."""

@@ -230,13 +230,13 @@ class Positions(Driver):
                             line = e.at(line, e.mul(c["y_group"], group), self.storage)
                         for part, value in enumerate(self._woven(sums, channel, v)):
                             at = (vector * shape.interleave + part) * self.lanes
-                            e.store_vector(e.narrow(value, self.storage), line, at)
+                            e.store_vector(self.stored(value), line, at)
             with indirect:
                 for channel in range(shape.channels):
                     for v in range(shape.columns):
                         for part, value in enumerate(self._woven(sums, channel, v)):
                             at = channel * run + (v * shape.interleave + part) * self.lanes
-                            e.store_vector(e.narrow(value, self.storage), spill, at)
+                            e.store_vector(self.stored(value), spill, at)
                 self._copy_segments(row, column, y, spill, run)
 
     def _woven(self, sums: list[ir.Value], channel: int, v: int) -> list[ir.Value]:

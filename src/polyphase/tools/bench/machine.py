@@ -71,9 +71,9 @@ class Gauge:
         target = current()
         self.roof = Roof(dtype, count, 0.0, 0.0)
         self._lanes = target.lanes(dtype)
+        self._together = target.together(dtype)
         self._code = jit.load(f"peak {dtype}", target, lambda: peak.build(dtype, target))
         self._values = np.ones(3 * self._lanes, np.float64 if dtype == "f64" else np.float32)
-        # sums stay finite: each tends to twice the addend
         self._values[: self._lanes] = 0.5
         # from the speed of one thread, and more than once, so that no disturbance passes for it
         trial = 10_000
@@ -87,7 +87,8 @@ class Gauge:
         count = self.roof.threads
         bursts, copies = (math.ceil(share * number) for number in (BURSTS, COPIES))
         quickest = min(self._burst(self._rounds, count) for _ in range(bursts))
-        gflops = 2e-9 * self._rounds * peak.SUMS * self._lanes * count / quickest
+        products = peak.SUMS * self._lanes * self._together
+        gflops = 2e-9 * self._rounds * products * count / quickest
         with ThreadPoolExecutor(count) as pool:
             quickest = min(self._copy(pool) for _ in range(copies))
         gbytes = 2e-9 * COPY_BYTES / quickest
