@@ -8,6 +8,7 @@ from polyphase import Problem
 from polyphase.engine import channels, reference
 from polyphase.engine.ahead import LINE_BYTES
 from polyphase.engine.kernels import driver
+from polyphase.engine.kernels.cells import OUTSIDE
 from polyphase.engine.methods import METHODS
 from polyphase.engine.target import cpus
 
@@ -61,7 +62,7 @@ def test_what_is_fetched_is_what_is_packed_later(line, monkeypatch):
         # what the later task packs, element by element
         places = set()
         for source, _ in rows[later[AT["pack_start"]] : later[AT["pack_stop"]]].tolist():
-            if source != driver.OUTSIDE:
+            if source != OUTSIDE:
                 first = later[AT["x"]] + source + max(later[AT["low"]], 0) * pixel
                 places |= {first, first + width * pixel - 1}
         start, stop = task[AT["row_start"]], task[AT["row_stop"]]

@@ -21,8 +21,9 @@ def integers(*values):
 
 def test_every_word_has_a_test():
     words = {name for name, _ in inspect.getmembers(Emitter, inspect.isfunction) if name[0] != "_"}
-    # this file, and that of the vectors
-    text = "".join(path.read_text() for path in Path(__file__).parent.glob("test_emit*.py"))
+    # this file, that of the vectors, and that of the pairs
+    files = [*Path(__file__).parent.glob("test_emit*.py"), Path(__file__).parent / "test_pairs.py"]
+    text = "".join(path.read_text() for path in files)
     names = [name.split("__") for name in re.findall(r"^def test_(\w+)", text, re.MULTILINE)]
     tested = {part.removeprefix("and_") for parts in names for part in parts}
     # without it no other test would compile

@@ -4,6 +4,7 @@ import numpy as np
 
 from polyphase.engine.cover import Table
 from polyphase.engine.kernels import driver
+from polyphase.engine.kernels.cells import OUTSIDE
 from polyphase.engine.kernels.input_ahead import LINE_BYTES
 from polyphase.engine.target import cpus
 
@@ -24,7 +25,7 @@ def fetched(
     for number, later in enumerate(tasks[cpus() :]):
         task = tasks[number]
         sources = pack_rows[later[_AT["pack_start"]] : later[_AT["pack_stop"]], 0]
-        sources = sources[sources != driver.OUTSIDE]
+        sources = sources[sources != OUTSIDE]
         if later[_AT["box"]] == task[_AT["box"]] or not len(sources):
             continue
         begin = sources.min() + max(later[_AT["low"]], 0) * x_width

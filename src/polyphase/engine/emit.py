@@ -190,7 +190,7 @@ class Emitter(Floats):
         It would weigh all ways of carrying it through the loops, longer than it does all else.
         """
         name = "llvm.strip.invariant.group.p0"
-        return self.builder.call(self.intrinsic(name, POINTER, [POINTER]), [pointer])
+        return self.builder.call(self._intrinsic(name, POINTER, [POINTER]), [pointer])
 
     def load(self, pointer: ir.Value, offset: ir.Value | int, kind: ir.Type) -> ir.Value:
         """``pointer[offset]``."""
@@ -223,7 +223,7 @@ class Emitter(Floats):
             value = self.builder.load(where, typ=vector)
             value.align = _bytes(kind)
             return value
-        function = self.intrinsic(
+        function = self._intrinsic(
             f"llvm.masked.load.{suffix(vector)}.p0", vector, [POINTER, I32, mask.type, vector]
         )
         zero = ir.Constant(vector, None)
@@ -242,7 +242,7 @@ class Emitter(Floats):
         if mask is None:
             self.builder.store(value, where, align=_bytes(kind))
             return
-        function = self.intrinsic(
+        function = self._intrinsic(
             f"llvm.masked.store.{suffix(value.type)}.p0",
             VOID,
             [value.type, POINTER, I32, mask.type],
@@ -253,7 +253,7 @@ class Emitter(Floats):
         self, pointer: ir.Value, offset: ir.Value | int, kind: ir.Type, *, write: bool = False
     ) -> None:
         """Nothing, but ``pointer[offset]`` may soon be in cache, to ``write`` it. Any will do."""
-        function = self.intrinsic("llvm.prefetch.p0", VOID, [POINTER, I32, I32, I32])
+        function = self._intrinsic("llvm.prefetch.p0", VOID, [POINTER, I32, I32, I32])
         how = [ir.Constant(I32, value) for value in (int(write), 2, 1)]
         self.builder.call(function, [self.at(pointer, offset, kind), *how])
 

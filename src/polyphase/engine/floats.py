@@ -37,7 +37,7 @@ class Floats:
     def fma(self, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
         """``a * b + c``, fused where the machine can."""
         kind = a.type
-        function = self.intrinsic(f"llvm.fmuladd.{suffix(kind)}", kind, [kind, kind, kind])
+        function = self._intrinsic(f"llvm.fmuladd.{suffix(kind)}", kind, [kind, kind, kind])
         return self.builder.call(function, [a, b, c])
 
     def add_pairs(self, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
@@ -47,7 +47,7 @@ class Floats:
         """
         halves = ir.VectorType(_BFLOAT, 2 * self.lanes)
         name = "llvm.x86.avx512bf16.dpbf16ps.512"
-        function = self.intrinsic(name, c.type, [c.type, halves, halves])
+        function = self._intrinsic(name, c.type, [c.type, halves, halves])
         pairs = (self.builder.bitcast(value, halves) for value in (a, b))
         return self.builder.call(function, [c, *pairs])
 
@@ -65,7 +65,7 @@ class Floats:
         """
         narrow = ir.VectorType(_BFLOAT, self.lanes)
         name = "llvm.x86.avx512bf16.cvtneps2bf16.512"
-        function = self.intrinsic(name, narrow, [vector.type])
+        function = self._intrinsic(name, narrow, [vector.type])
         stored = ir.VectorType(I16, self.lanes)
         return self.builder.bitcast(self.builder.call(function, [vector]), stored)
 
@@ -110,7 +110,7 @@ class Floats:
         chosen = b.select(b.fcmp_unordered("uno", vector, vector), quiet, rounded)
         return b.trunc(b.lshr(chosen, constant(16)), ir.VectorType(stored, lanes))
 
-    def intrinsic(self, name: str, result: ir.Type, arguments: Sequence[ir.Type]) -> ir.Function:
+    def _intrinsic(self, name: str, result: ir.Type, arguments: Sequence[ir.Type]) -> ir.Function:
         """A function that LLVM provides."""
         found = self.module.globals.get(name)
         return found or ir.Function(self.module, ir.FunctionType(result, arguments), name)

@@ -7,8 +7,8 @@ from math import prod
 import numpy as np
 
 from polyphase.engine.cover import Grid, Output, Pattern, Table, column_tables
-from polyphase.engine.kernels import driver
 from polyphase.engine.kernels import minimal_positions as kernel
+from polyphase.engine.kernels.cells import OUTSIDE
 from polyphase.engine.kernels.minimal import NOTHING
 from polyphase.engine.minimal_positions import MinimalPositionsTiling
 from polyphase.engine.minimal_tables import Limits, MinimalTables, Sums
@@ -146,7 +146,7 @@ class MinimalPositionsTables(MinimalTables):
         if not source.size:
             return np.zeros((0, len(kernel.PACK)), np.int64)
         forms = np.arange(len(source))[:, None] * self.planes_per_form * self.plane_size
-        start = np.where(source == driver.OUTSIDE, 0, self.tiling.first_offset * self.x_strides[4])
+        start = np.where(source == OUTSIDE, 0, self.tiling.first_offset * self.x_strides[4])
         nothing = np.full((source.size, 2), NOTHING)
         rows = np.column_stack([(source + start).ravel(), (forms + cells).ravel(), nothing])
         return np.concatenate([rows, self.combined(groups, prod(size))])

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from polyphase.engine.cover import Table
 from polyphase.engine.filtering import Signed, combinations
-from polyphase.engine.kernels import driver, gather
+from polyphase.engine.kernels import gather
 from polyphase.engine.kernels import minimal as kernel
+from polyphase.engine.kernels.cells import OUTSIDE
 from polyphase.engine.minimal import MinimalTiling, Section, forms_of
 from polyphase.engine.pack import Offsets, Panel
 from polyphase.engine.tables import Tables, tap_number
@@ -206,7 +207,7 @@ class MinimalTables(Tables):
             known = np.searchsorted(self._offsets[axis], first)
             inside &= self._inside(axis, origin, size)[known, index]
         cells = ((n * size[1] + d) * size[2] + h) * size[3]
-        return np.where(inside, source, driver.OUTSIDE), cells
+        return np.where(inside, source, OUTSIDE), cells
 
     @cached_property
     def first(self) -> dict[Section, NDArray[np.int64]]:

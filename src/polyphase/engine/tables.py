@@ -10,6 +10,7 @@ import numpy as np
 from polyphase.engine.ahead import fetched
 from polyphase.engine.cover import Table
 from polyphase.engine.kernels import driver
+from polyphase.engine.kernels.cells import OUTSIDE
 from polyphase.engine.pack import Panel, Recipe
 from polyphase.engine.stencil import Stencil
 from polyphase.engine.tiling import (
@@ -242,7 +243,7 @@ class Tables(ABC):
             source = source + place * stride
         target = (rd * steps[1] + rh) * self.planes * packing.plane + n * sn + d * sd + h * sh
         target = target * self.cell
-        table = [np.where(inside, source, driver.OUTSIDE).ravel(), target.ravel()]
+        table = [np.where(inside, source, OUTSIDE).ravel(), target.ravel()]
         return np.stack(table, 1).astype(np.int64)
 
     @property

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from polyphase.engine.cover import Table
-from polyphase.engine.kernels import driver
 from polyphase.engine.kernels import taps as kernel
+from polyphase.engine.kernels.cells import OUTSIDE
 from polyphase.engine.pack import Panel, Strides
 from polyphase.engine.stencil import Stencil
 from polyphase.engine.tables import Tables, tap_number
@@ -142,7 +142,7 @@ class TapsTables(Tables):
         depth, height = (np.arange(n) for n in size[1:3])
         target = images * sn + depth.reshape(1, 1, 1, -1, 1) * sd + height * sh
         target = np.broadcast_to(target * self.cell, source.shape)
-        table = [np.where(inside, source, driver.OUTSIDE).ravel(), target.ravel()]
+        table = [np.where(inside, source, OUTSIDE).ravel(), target.ravel()]
         return np.stack(table, 1).astype(np.int64)
 
     def _row_places(self, number: int, count: int) -> Table:
