@@ -38,6 +38,9 @@ def axes_of(problem: Problem, target: Target) -> tuple[GroupedAxis, GroupedAxis,
 class MinimalWeightsTiling(WeightsTiling):
     """All that the method decides about one problem on one target."""
 
+    # sums of bfloat16 are none
+    shares_cells = False
+
     def __init__(self, problem: Problem, target: Target, cache_bytes: int) -> None:
         self.grouped = axes_of(problem, target)
         self.x_sums = _sums(axis.x_sums for axis in self.grouped)

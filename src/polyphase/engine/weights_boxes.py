@@ -88,7 +88,8 @@ class Side:
     """How one operand lies in memory and in its panel.
 
     ``strides`` are elements between images, planes, rows and pixels, ``channel`` those between
-    channels; ``packed`` channels are packed at a time.
+    channels; ``packed`` channels are packed at a time. Where two images share a cell, they are
+    ``pair`` elements apart.
     """
 
     strides: Corner
@@ -97,6 +98,7 @@ class Side:
     packed: int
     last: bool
     spaced: bool
+    pair: int
 
 
 class Pack(NamedTuple):
@@ -245,6 +247,8 @@ class Boxes:
             along = np.arange(0, count * pixel, line)
         else:
             along = np.add.outer(np.arange(count) * pixel, np.arange(0, side.packed, line)).ravel()
+        if self.shape.images > 1:
+            sources = np.concatenate([sources, sources + side.pair])
         offsets = np.add.outer(np.add.outer(across, sources), along).reshape(-1, 1)
         # what is read beyond the list is 0
         padding = np.zeros((prod(self.tiling.choice.box), 1), np.int64)

@@ -32,7 +32,15 @@ class Tile:
 
 
 class Sizes:
-    """A problem on a target, and what depends on a register tile and a box besides."""
+    """A problem on a target, and what depends on a register tile and a box besides.
+
+    ``cell_images`` images share a cell, where the target multiplies pairs; then they are counted in
+    pairs. The halves of a single image may be such a pair: then an axis counts half its positions,
+    and ``halved`` is its number.
+    """
+
+    # whether the method's kernel can multiply pairs
+    shares_cells = False
 
     def __init__(self, problem: Problem, target: Target) -> None:
         self.problem = problem
@@ -53,12 +61,30 @@ class Sizes:
         self.axes = (Axis(1),) * missing + problem.geometry.axes
         self.input_size = (1,) * missing + problem.input_size
         self.output_size = (1,) * missing + problem.output_size
+        self.images, self.cell_images = problem.batch, 1
+        self.halved: int | None = None
+        if self.shares_cells and not self.depthwise and target.together(problem.dtype) > 1:
+            self._pair()
+
+    def _pair(self) -> None:
+        """Images in pairs; or the halves of a single one, if nothing is cropped between them."""
+        if self.images % 2 == 0:
+            self.images, self.cell_images = self.images // 2, 2
+        elif self.images == 1:
+            axes = zip(self.axes, self.input_size, self.output_size, strict=True)
+            splitting = [number for number, axis in enumerate(axes) if _falls_apart(*axis)]
+            if splitting:
+                self.halved, self.cell_images = splitting[0], 2
+                half = self.input_size[self.halved] // 2
+                self.input_size = _less(self.input_size, self.halved, half)
+                stride = self.axes[self.halved].stride
+                self.output_size = _less(self.output_size, self.halved, half * stride)
 
     @property
     def positions(self) -> Corner:
-        """Images, depth, height and width of the input."""
+        """Images, depth, height and width of the input, as they are counted."""
         depth, height, width = self.input_size
-        return self.problem.batch, depth, height, width
+        return self.images, depth, height, width
 
     @cached_property
     def tap_count(self) -> int:
@@ -132,6 +158,18 @@ class Sizes:
             size = [min(b, a - o) for b, a, o in zip(box, whole, origin, strict=True)]
             n, d, h, w = origin
             yield (n, d, h, w), (size[0], size[1], size[2], size[3])
+
+
+def _falls_apart(axis: Axis, size: int, output_size: int) -> bool:
+    """Whether the outputs of both halves of an axis lie in halves, each complete."""
+    reach = axis.dilation * (axis.kernel_size - 1) + 1
+    complete = axis.begin == 0 and (size - 1) * axis.stride + reach <= output_size
+    return size % 2 == 0 and reach <= axis.stride and complete
+
+
+def _less(sizes: tuple[int, ...], axis: int, amount: int) -> tuple[int, ...]:
+    """The sizes with one that is smaller by so much."""
+    return (*sizes[:axis], sizes[axis] - amount, *sizes[axis + 1 :])
 
 
 def _last(problem: Problem, shape: tuple[int, ...]) -> bool:

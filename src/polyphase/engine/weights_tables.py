@@ -1,5 +1,6 @@
 """Tables of method ``weights``: its tiling spelled out for the kernel."""
 
+from collections.abc import Sequence
 from itertools import product
 from math import prod
 
@@ -29,13 +30,39 @@ class WeightsTables:
         self.block_size = tiling.block_elements(tile)
         pitch = self.shape.x_pitch(tiling.lanes)
         packed = min(choice.x_range * pitch, tiling.in_channels)
-        self.x = _side(tiling.problem.input_shape, pitch, packed, tiling.x_last, False)
+        self.x = self._side(tiling.problem.input_shape, pitch, packed, tiling.x_last, False)
         pitch = self.shape.y_pitch(tiling.lanes)
         packed = min(choice.y_group * tile.y_block, tiling.out_channels)
-        self.y = _side(tiling.problem.output_shape, pitch, packed, tiling.y_last, self.shape.spaced)
+        shape, spaced = tiling.problem.output_shape, self.shape.spaced
+        steps = [axis.stride for axis in tiling.axes]
+        self.y = self._side(shape, pitch, packed, tiling.y_last, spaced, steps)
         self.boxes = self._make_boxes()
         self._fill_tasks()
         self._finish()
+
+    def _side(
+        self,
+        shape: tuple[int, ...],
+        pitch: int,
+        packed: int,
+        last: bool,
+        spaced: bool,
+        steps: Sequence[int] = (1, 1, 1),
+    ) -> Side:
+        """An operand in memory; it has ``steps`` elements for each position along an axis."""
+        _, channels, *space = shape
+        depth, height, width = [1] * (3 - len(space)) + space
+        pixel, channel = (channels, 1) if last else (1, depth * height * width)
+        row = width * pixel
+        plane = height * row
+        image = pair = depth * height * width * channels
+        halved = self.tiling.halved
+        if halved is None:
+            image *= self.tiling.cell_images
+        else:
+            half = self.tiling.input_size[halved] * steps[halved]
+            pair = (plane, row, pixel)[halved] * half
+        return Side((image, plane, row, pixel), channel, pitch, packed, last, spaced, pair)
 
     @property
     def multiply_adds(self) -> int:
@@ -175,8 +202,10 @@ class WeightsTables:
             "out_channels": tiling.out_channels,
             "x_channel": self.x.channel,
             "x_pixel": self.x.strides[3],
+            "x_pair": self.x.pair,
             "y_channel": self.y.channel,
             "y_pixel": self.y.strides[3],
+            "y_pair": self.y.pair,
             "y_spacing": spacing,
             "w_input": taps * (1 if self.paired else tiling.out_channels),
             "taps": taps,
@@ -196,14 +225,3 @@ def rounded(value: int, step: int) -> int:
 def _parts(count: int, size: int) -> list[Span]:
     """Stretches of ``size``, the last one cut."""
     return [(first, min(count, first + size)) for first in range(0, count, size)]
-
-
-def _side(shape: tuple[int, ...], pitch: int, packed: int, last: bool, spaced: bool) -> Side:
-    """An operand in memory: elements between neighbours along each axis."""
-    _, channels, *space = shape
-    depth, height, width = [1] * (3 - len(space)) + space
-    pixel, channel = (channels, 1) if last else (1, depth * height * width)
-    row = width * pixel
-    plane = height * row
-    image = depth * height * width * channels
-    return Side((image, plane, row, pixel), channel, pitch, packed, last, spaced)

@@ -61,6 +61,8 @@ class Choice:
 class WeightsTiling(Sizes):
     """All that the method decides about one problem on one target."""
 
+    shares_cells = True
+
     def __init__(self, problem: Problem, target: Target, cache_bytes: int) -> None:
         super().__init__(problem, target)
         self.budget = int(cache_bytes * CACHE_SHARE) // self.item
@@ -154,6 +156,7 @@ class WeightsTiling(Sizes):
             self.y_last,
             self.out_channels if few and self.y_last and y_block == self.out_channels else 0,
             self.far,
+            images=self.cell_images,
         )
         return Tile(shape, y_block or rows, exact=not spaced and taps == 1)
 

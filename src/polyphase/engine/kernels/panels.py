@@ -13,7 +13,8 @@ from polyphase.engine.emit import I64, POINTER, STORAGE, Emitter
 
 LINE = "source target".split()
 ARGUMENTS = (
-    "source* target* channels pitch lines* line_start line_stop count places* channel pixel block"
+    "source* target* channels pitch lines* line_start line_stop count places* channel pixel pair "
+    "block"
 ).split()
 
 
@@ -21,7 +22,8 @@ ARGUMENTS = (
 class Panel:
     """How one side is packed: ``pitch`` channels to a cell, or spaced; its layout in memory.
 
-    ``pixel`` is the number of channels where these are few and all of them are packed, else 0.
+    ``pixel`` is the number of channels where these are few and all of them are packed, else 0. A
+    cell holds the elements of so many ``images``, of two that lie ``pair`` apart.
     """
 
     dtype: str
@@ -29,6 +31,7 @@ class Panel:
     spaced: bool
     channels_last: bool
     pixel: int = 0
+    images: int = 1
 
 
 def function(module: ir.Module, name: str, panel: Panel, lanes: int) -> ir.Function:
@@ -65,6 +68,7 @@ class _Packer:
         self.a = self.e.arguments
         self.lanes = lanes
         self.storage = STORAGE[panel.dtype]
+        self.images = panel.images
         self.kind = ir.DoubleType() if panel.dtype == "f64" else ir.FloatType()
 
     def least(self, value: ir.Value, bound: ir.Value | int) -> ir.Value:
@@ -84,10 +88,20 @@ class _Packer:
         """Mask of the first ``count`` lanes."""
         return self.e.lanes_within(0, count)
 
-    def loaded(self, source: ir.Value, offset: ir.Value, mask: ir.Value | None = None) -> ir.Value:
-        """A vector of the source as accumulator elements."""
+    def loaded(
+        self,
+        source: ir.Value,
+        offset: ir.Value,
+        mask: ir.Value | None = None,
+        pair: ir.Value | None = None,
+    ) -> ir.Value:
+        """A vector of the source as accumulator elements, or as pairs that lie so far apart."""
         e = self.e
-        return e.widen(e.load_vector(source, offset, self.storage, mask), self.kind)
+        vector = e.load_vector(source, offset, self.storage, mask)
+        if self.images == 1:
+            return e.widen(vector, self.kind)
+        other = e.at(source, pair or self.a["pair"], self.storage)
+        return e.paired(vector, e.load_vector(other, offset, self.storage, mask), self.kind)
 
     # a cell's channels side by side
 
@@ -95,7 +109,7 @@ class _Packer:
         """Squares of ``lanes`` channels by ``lanes`` cells, transposed in registers."""
         e, a, lanes = self.e, self.a, self.lanes
         # llvmlite's typed pointer becomes an untyped one only by way of an integer
-        room = e.builder.ptrtoint(e.slot(self.storage, lanes * lanes), I64)
+        room = e.builder.ptrtoint(e.slot(self.storage, self.images * lanes * lanes), I64)
         spare = e.builder.inttoptr(room, POINTER)
         with e.loop(0, a["channels"], a["pitch"], carried=[a["target"]]) as blocks:
             block = blocks.values[0]
@@ -135,12 +149,15 @@ class _Packer:
         partial = e.builder.icmp_signed("<", left, e.const(lanes))
         with e.when(partial):
             mask = self.first_lanes(left)
-            for i, offset in enumerate(offsets):
-                vector = e.load_vector(corner, offset, self.storage, mask)
-                e.store_vector(vector, spare, i * lanes)
+            for image in range(self.images):
+                source = e.at(corner, e.mul(self.a["pair"], image), self.storage)
+                for i, offset in enumerate(offsets):
+                    vector = e.load_vector(source, offset, self.storage, mask)
+                    e.store_vector(vector, spare, (image * lanes + i) * lanes)
         start = e.builder.select(partial, spare, corner)
+        pair = e.builder.select(partial, e.const(lanes * lanes), self.a["pair"])
         return [
-            self.loaded(start, e.builder.select(partial, e.const(i * lanes), offset))
+            self.loaded(start, e.builder.select(partial, e.const(i * lanes), offset), pair=pair)
             for i, offset in enumerate(offsets)
         ]
 

@@ -136,7 +136,7 @@ class Weights:
         for side, pitch in self.pitch.items():
             spaced = side == "y" and shape.spaced
             pixel = shape.y_pixel if spaced else 0
-            panel = panels.Panel(shape.dtype, pitch, spaced, shape.last(side), pixel)
+            panel = panels.Panel(shape.dtype, pitch, spaced, shape.last(side), pixel, shape.images)
             self.pack[side] = panels.function(self.module, f"pack_{side}", panel, lanes)
         self.deliver = weights_delivery.function(self.module, shape, lanes)
 
@@ -256,6 +256,7 @@ class Weights:
                 e.at(c["places"], box[f"{side}_place"], I64),
                 c[f"{side}_channel"],
                 c[f"{side}_pixel"],
+                c[f"{side}_pair"],
                 spacing,
             ],
         )
@@ -298,6 +299,7 @@ class Weights:
         x = self.origin(x, tile)
         fetch = self.ahead.fetching(tile) if shape.ahead else None
         zero = ir.Constant(ir.VectorType(self.kind, lanes), None)
+        added = e.add_pairs if shape.images > 1 else e.fma
         with e.loop(tile["start"], tile["stop"], carried=[zero] * shape.sums) as positions:
             if fetch:
                 fetch(positions.index)
@@ -321,7 +323,7 @@ class Weights:
                     factor = e.splat(e.load(line, row, self.kind))
                 for v, vector in enumerate(vectors):
                     at = number * len(vectors) + v
-                    sums[at] = e.fma(factor, vector, sums[at])
+                    sums[at] = added(factor, vector, sums[at])
             positions.carry(sums)
         return positions.results
 

@@ -13,7 +13,8 @@ CONTEXT = (
     "lines places tiles lists sources ahead steps step_count "
     "groups forms rest_local x_packed y_packed "
     "scratch_size x_size y_size x_panel y_panel y_group rest_x rest_y chunks chunk_size local "
-    "x_block y_block in_channels out_channels x_channel x_pixel y_channel y_pixel y_spacing "
+    "x_block y_block in_channels out_channels x_channel x_pixel x_pair y_channel y_pixel y_pair "
+    "y_spacing "
     "w_input taps stretches"
 ).split()
 TABLES = (
@@ -50,7 +51,8 @@ class Shape:
     one of a channel, and the rows of kind ``inputs`` are taps that follow it. ``x_last`` and
     ``y_last`` are the layouts in memory; ``y_pixel`` is the number of output channels where a block
     has few and all of them. With ``ahead`` what is packed next is fetched meanwhile. Where not
-    cells are multiplied but sums of them, these are ``x_sums``, and ``y_sums`` has each kind.
+    cells are multiplied but sums of them, these are ``x_sums``, and ``y_sums`` has each kind. A
+    cell holds the elements of so many ``images``.
     """
 
     dtype: str
@@ -65,6 +67,7 @@ class Shape:
     ahead: bool
     x_sums: Sums = ()
     y_sums: tuple[Sums, ...] = ()
+    images: int = 1
 
     @property
     def filtered(self) -> bool:
@@ -109,10 +112,11 @@ class Shape:
     def name(self, target: Target) -> str:
         """Kernel name: type, method, tile, target."""
         last = "_cl" if self.y_last else ""
-        spaced = "_spaced" if self.spaced else ""
+        spaced = "_spaced" * self.spaced
+        pairs = "_paired" * (self.images > 1)
         tile = f"{self.taps}x{self.rows}x{self.vectors}"
         method = "minimal_weights" if self.filtered else "weights"
-        return f"{self.dtype}_{method}_{self.kind}_{tile}{spaced}{last}_{target.name}"
+        return f"{self.dtype}_{method}_{self.kind}_{tile}{spaced}{last}{pairs}_{target.name}"
 
 
 class Function(Emitter):
