@@ -3,15 +3,22 @@
 from contextlib import contextmanager
 
 import numpy as np
+import pytest
 import strategies
 
 from polyphase.engine import arrays, methods, plan, run
-from polyphase.engine.target import available
+from polyphase.engine.target import Target, available
 
 TARGETS = available()
 FORWARD = tuple(
     method for method in methods.METHODS if "conv" in method.operators and method.kernel
 )
+# a processor that multiplies pairs of bfloat16; on any x86 LLVM makes code for it
+SERVER = Target(
+    "avx512", "x86_64-unknown-linux-gnu", "cooperlake", "-prefer-256-bit", 64, 32, True, pairs=True
+)
+WITH_PAIRS = [target for target in TARGETS if target.pairs]
+needs_pairs = pytest.mark.skipif(not WITH_PAIRS, reason="no target here multiplies pairs")
 # bytes around an output that nothing may touch, and what they hold
 BAND = 256
 MARK = 0xA5

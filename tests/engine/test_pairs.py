@@ -7,21 +7,17 @@ import kernels
 import ml_dtypes
 import numpy as np
 import pytest
+from kernels import SERVER, WITH_PAIRS, needs_pairs
 
 from polyphase import Problem
 from polyphase.engine import jit, reference
 from polyphase.engine.emit import STORAGE
 from polyphase.engine.kernels import pairs, peak
 from polyphase.engine.methods import METHODS
-from polyphase.engine.target import Target, available
+from polyphase.engine.target import available
 
 BF16, F32 = ml_dtypes.bfloat16, np.float32
-# any x86 has LLVM make code for it
-SERVER = Target(
-    "avx512", "x86_64-unknown-linux-gnu", "cooperlake", "-prefer-256-bit", 64, 32, True, pairs=True
-)
 CACHE = 1 << 20
-WITH_PAIRS = [target for target in kernels.TARGETS if target.pairs]
 PAIRING = [method for method in METHODS if method.name in ("channels", "positions")]
 # each with one channel, two, an odd number and many to a group, in both layouts
 LINES = """
@@ -39,8 +35,6 @@ n2 c7:3 i4x5x6 k3x2x4 s2x2x2 p1x0x1
 n4 c19:11 i13 k16 s8 p4
 n130 c35:8 i1x1 k4x4
 """.strip().splitlines()
-
-needs_pairs = pytest.mark.skipif(not WITH_PAIRS, reason="no target here multiplies pairs")
 
 
 def ways():
