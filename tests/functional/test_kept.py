@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import polyphase as pp
-from polyphase import Problem
+from polyphase import GeometryError, Problem
 from polyphase.engine.run import Packing
 from polyphase.functional import conv_transpose2d
 from polyphase.functional.tensors import kept
@@ -205,6 +205,43 @@ def test_channels_last_weights_are_kept_as_they_lie(layer, packings):
     assert torch.equal(infer(layer, x), expected(layer))
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_what_autocast_converts_is_kept(layer, dtype, packings):
+    def halves(layer):
+        half = (t.detach().to(dtype) for t in (X, layer.weight, layer.bias))
+        return conv_transpose2d(*half, layer.stride, layer.padding)
+
+    with torch.autocast("cpu", dtype=dtype):
+        results = [infer(layer) for _ in range(3)]
+    wide = infer(layer)
+    with torch.autocast("cpu", dtype=dtype):
+        results.append(infer(layer))
+    assert torch.equal(wide, infer(layer))
+    # once of each type, which stay side by side
+    assert len(packings) == 2
+    for y in results:
+        assert torch.equal(y, halves(layer))
+    assert torch.equal(wide, expected(layer))
+    for parameter in (layer.weight, layer.bias):
+        parameter.data.add_(1)
+        with torch.autocast("cpu", dtype=dtype):
+            assert torch.equal(infer(layer), halves(layer))
+        assert torch.equal(infer(layer), expected(layer))
+
+
+def test_autocast_leaves_alone_what_it_does_not_convert(packings):
+    x, w = X.double(), torch.nn.Parameter(torch.ones(3, 4, 3, 3).double())
+    plain = torch.ones(3, 4, 3, 3)
+    with torch.autocast("cpu", dtype=torch.bfloat16), torch.no_grad():
+        assert conv_transpose2d(x, w).dtype is torch.float64
+        assert conv_transpose2d(X.to(torch.complex64), plain.to(torch.complex64)).is_complex()
+        y = conv_transpose2d(X, plain)
+        with pytest.raises(GeometryError, match="one dtype"):
+            conv_transpose2d(X, w)
+    assert y.dtype is torch.bfloat16
+    assert torch.equal(y.float(), conv_transpose2d(X, plain))
+
+
 def test_weights_with_gaps_are_not_kept(packings):
     wide = torch.nn.Parameter(torch.ones(3, 4, 3, 6))
     narrow = torch.nn.Parameter(wide.data[..., ::2])
@@ -262,3 +299,14 @@ def test_weights_that_are_read_as_they_lie_are_not_kept(rank):
             assert torch.equal(result, expected)
             del others
     assert len(kept._kept) == before
+
+
+def test_autocast_converts_weights_that_are_read_as_they_lie():
+    torch.manual_seed(0)
+    weight = torch.nn.Parameter(torch.randint(-3, 4, (32, 16, 64)).float())
+    x = torch.randint(-3, 4, (1, 16, 96)).float()
+    assert pp.plan("conv c16:32 i96 k64 s32 f16").method.name == "taps"
+    with torch.autocast("cpu", dtype=torch.float16), torch.no_grad():
+        result = pp.functional.conv1d(x, weight, None, 32)
+    assert result.dtype is torch.float16
+    assert torch.equal(result.float(), torch.nn.functional.conv1d(x, weight.detach(), None, 32))

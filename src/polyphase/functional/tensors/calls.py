@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._C import _is_any_autocast_enabled as is_any_autocast_enabled
 from torch.compiler import is_dynamo_compiling
 from torch.overrides import handle_torch_function, has_torch_function
 
@@ -52,10 +53,17 @@ def run(
 ) -> Tensor:
     """The operator on tensors of any kind, with the arguments of the public functions."""
     if is_dynamo_compiling() or not (
-        unwatched() and plain(input) and plain(weight) and (bias is None or plain(bias))
+        unwatched(autocast=False)
+        and plain(input)
+        and plain(weight)
+        and (bias is None or plain(bias))
     ):
         parameters = stride, padding, output_padding, dilation, groups
         return _watched(operator, rank, input, weight, bias, *parameters)
+    if is_any_autocast_enabled():
+        parameters = stride, padding, output_padding, dilation, groups
+        call = _watched if differentiable(input, weight, bias) else _autocasting
+        return call(operator, rank, input, weight, bias, *parameters)
     found = prepared(
         operator,
         rank,
@@ -74,6 +82,25 @@ def run(
     if differentiable(input, weight, bias):
         return _RECORD[operator](input, weight, bias, found.companion, found.compute)
     return found.infer(input, weight, bias)
+
+
+def _autocasting(
+    operator: str,
+    rank: int,
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    *parameters: Any,
+) -> Tensor:
+    """The same where nothing but autocast takes part, and no gradient will be asked for.
+
+    Weights are converted only when they are packed, so that what is packed of them can be kept.
+    """
+    shapes = input.shape, weight.shape, None if bias is None else bias.shape
+    dtypes = _dtype(input), _dtype(weight), None if bias is None else _dtype(bias)
+    given = [hashable(*pair) for pair in zip(_PARAMETERS, parameters, strict=True)]
+    found = prepared(operator, rank, *shapes, *dtypes, *given)
+    return found.infer(input.to(dtypes[0]), weight, bias)
 
 
 def _watched(

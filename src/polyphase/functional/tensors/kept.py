@@ -38,10 +38,13 @@ class _Kept(NamedTuple):
 _kept: dict[int, _Kept] = {}
 
 
-def kept_panels(operation: Operation, weight: Parameter, bias: Tensor | None) -> Panels:
+def kept_panels(
+    operation: Operation, weight: Parameter, bias: Tensor | None, dtype: torch.dtype
+) -> Panels:
     """The panels of a parameter as it is now; packed anew where anything has changed.
 
-    Of an operation that packs: arrays that are read as they lie are nobody's to keep.
+    They are of its values in ``dtype``, that of the operation, to which autocast converts them.
+    It packs: arrays that are read as they lie are nobody's to keep.
     """
     assert operation.packs
     kept = _kept.get(id(weight))
@@ -53,7 +56,7 @@ def kept_panels(operation: Operation, weight: Parameter, bias: Tensor | None) ->
         and (kept.bias is None if bias is None else _holds(kept.bias, bias))
     ):
         return kept.panels[operation.recipe]
-    return _pack(operation, weight, bias)
+    return _pack(operation, weight, bias, dtype)
 
 
 def _state(tensor: Tensor) -> _State:
@@ -74,12 +77,15 @@ def _holds(state: _State | None, tensor: Tensor) -> bool:
     return order == _order(tensor) and digest == checksum(tensor.data_ptr(), tensor.nbytes)
 
 
-def _pack(operation: Operation, weight: Parameter, bias: Tensor | None) -> Panels:
+def _pack(
+    operation: Operation, weight: Parameter, bias: Tensor | None, dtype: torch.dtype
+) -> Panels:
     # from copies, so that panels and checksum agree whatever happens to the parameter meanwhile
     copy = weight.detach().clone()
-    dense = copy.contiguous()
+    dense = copy.to(dtype).contiguous()
     bias_copy = None if bias is None else bias.detach().contiguous().clone()
-    address = None if bias_copy is None else bias_copy.data_ptr()
+    dense_bias = None if bias_copy is None else bias_copy.to(dtype)
+    address = None if dense_bias is None else dense_bias.data_ptr()
     panels = operation.pack(dense.data_ptr(), address)
     # a copy of what has gaps has none, and a checksum would not see all of it
     if copy.stride() == weight.stride() and (bias is None or bias.is_contiguous()):

@@ -34,6 +34,7 @@ class Native:
 
     def __init__(self, problem: Problem, dtype: torch.dtype, batched: bool) -> None:
         self._problem = problem
+        self._dtype = dtype
         self._result = Results(problem.output_shape[not batched :], dtype)
         x_shape = problem.input_shape[not batched :]
         self._layouts = Layouts(problem.rank, x_shape, problem.weight_shape)
@@ -58,17 +59,29 @@ class Native:
         return y
 
     def infer(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """The result; the panels of a ``torch.nn.Parameter`` are kept for the next call."""
+        """The result; the panels of a ``torch.nn.Parameter`` are kept for the next call.
+
+        Weights and bias may have another dtype than the call, to which they are converted.
+        """
         if type(weight) is not Parameter:
-            return self(x, weight, bias)
+            return self(x, *self._converted(weight, bias))
         found = self._quick(x, weight)
         if found is None:
             return self._general(x, weight, bias, keep=True)
         if not found.packs:
-            return self(x, weight, bias)
+            return self(x, *self._converted(weight, bias))
         y = self._first()
-        found.run(x.data_ptr(), kept_panels(found, weight, bias), y.data_ptr())
+        panels = kept_panels(found, weight, bias, self._dtype)
+        found.run(x.data_ptr(), panels, y.data_ptr())
         return y
+
+    def _converted(self, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Weights and bias in the dtype of the call."""
+        if weight.dtype is not self._dtype:
+            weight = weight.to(self._dtype)
+        if bias is not None and bias.dtype is not self._dtype:
+            bias = bias.to(self._dtype)
+        return weight, bias
 
     def _quick(self, x: Tensor, weight: Tensor) -> Operation | None:
         """What computes tensors that are channels-first beyond doubt."""
@@ -81,12 +94,15 @@ class Native:
         last = self._layouts.is_last(x, weight)
         found = self._operation(last)
         if found is None:
+            weight, bias = self._converted(weight, bias)
             return self._layouts.placed(self._by_definition(x, weight, bias), last)
         x = self._layouts.placed(x, last)
         y = self._result.last() if last else self._first()
         if keep and found.packs and isinstance(weight, Parameter):
-            found.run(x.data_ptr(), kept_panels(found, weight, bias), y.data_ptr())
+            panels = kept_panels(found, weight, bias, self._dtype)
+            found.run(x.data_ptr(), panels, y.data_ptr())
             return y
+        weight, bias = self._converted(weight, bias)
         weight = self._ordered(weight, found.weights_last)
         bias = None if bias is None else bias.contiguous()
         address = None if bias is None else bias.data_ptr()
