@@ -108,6 +108,13 @@ def test_a_panel_holds_two_channels_in_a_word(method, channels):
     assert set(b.astype(F32).view(np.uint32).tolist()) <= words
 
 
+@pytest.mark.parametrize("channels", [63, 64])
+def test_a_plan_speaks_of_channels(channels):
+    problem = Problem.parse(f"c{channels}:64 i8x8 k2x2 s2x2 bf16")
+    for method in PAIRING:
+        assert f" {channels} channels at a time" in method.tiling(problem, SERVER, CACHE).describe()
+
+
 @pytest.mark.parametrize("line", ["c8:40 i9x9 k4x4 s2x2 p1x1", "c8:40 i9x9 k4x4 s2x2 p1x1 nhwc"])
 def test_there_is_code_for_a_processor_that_need_not_be_here(line):
     problem = Problem.parse(f"{line} bf16")

@@ -188,6 +188,11 @@ def test_any_bias(problem):
         "n70 c1:5 i3 k3 nlc bf16",
         "n70 c1:150 i3 k3 nlc f64",
         "n2 c1:2 i30000 k2 s2",
+        # pixels that are taken together, and some that are left over
+        "n1 c1:21 i57x61 k1x1 nhwc",
+        "n1 c1:3 i4099 k1 nlc f64",
+        "n1 c1:33 i15 k1 nlc",
+        "n1 c1:40 i999 k1 nlc bf16",
     ],
 )
 def test_bias_in_many_parts(line, target):

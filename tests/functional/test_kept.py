@@ -229,12 +229,27 @@ def test_what_autocast_converts_is_kept(layer, dtype, packings):
         assert torch.equal(infer(layer), expected(layer))
 
 
+def test_the_same_bits_of_another_type_are_other_weights():
+    weight = torch.nn.Parameter(torch.rand(3, 4, 3, 3).half(), requires_grad=False)
+    bias = torch.rand(4).half()
+    with torch.autocast("cpu", dtype=torch.bfloat16), torch.no_grad():
+        for change in ("none", "weight", "bias"):
+            if change == "weight":
+                weight.data = weight.data.view(torch.bfloat16)
+            elif change == "bias":
+                bias = bias.view(torch.bfloat16)
+            copy = weight.detach().clone()
+            assert torch.equal(conv_transpose2d(X, weight, bias), conv_transpose2d(X, copy, bias))
+
+
+@pytest.mark.filterwarnings("ignore:ComplexHalf support is experimental")
 def test_autocast_leaves_alone_what_it_does_not_convert(packings):
     x, w = X.double(), torch.nn.Parameter(torch.ones(3, 4, 3, 3).double())
     plain = torch.ones(3, 4, 3, 3)
     with torch.autocast("cpu", dtype=torch.bfloat16), torch.no_grad():
         assert conv_transpose2d(x, w).dtype is torch.float64
-        assert conv_transpose2d(X.to(torch.complex64), plain.to(torch.complex64)).is_complex()
+        for dtype in (torch.complex32, torch.complex64):
+            assert conv_transpose2d(X.to(dtype), plain.to(dtype)).dtype is dtype
         y = conv_transpose2d(X, plain)
         with pytest.raises(GeometryError, match="one dtype"):
             conv_transpose2d(X, w)

@@ -191,7 +191,8 @@ class ChannelsTiling(Tiling):
         choice = self.choice
         return (
             f"{choice.pattern.size} positions x {choice.vectors} vectors of {self.lanes}, boxes of "
-            f"{'x'.join(map(str, choice.box))} positions, {choice.depth} channels at a time"
+            f"{'x'.join(map(str, choice.box))} positions, "
+            f"{self.channels(choice.depth)} channels at a time"
         )
 
     @property

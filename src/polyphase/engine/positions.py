@@ -104,7 +104,8 @@ class PositionsTiling(Tiling):
         rows, columns = choice.channels * self.weave, choice.pattern.groups * choice.vectors
         return (
             f"{rows} rows x {columns} vectors of {self.lanes}, boxes of "
-            f"{'x'.join(map(str, choice.box))} positions, {choice.depth} channels at a time"
+            f"{'x'.join(map(str, choice.box))} positions, "
+            f"{self.channels(choice.depth)} channels at a time"
         )
 
     # the window of the last axis

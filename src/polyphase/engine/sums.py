@@ -2,7 +2,7 @@
 
 import struct
 from functools import lru_cache
-from math import prod
+from math import gcd, prod
 
 import numpy as np
 
@@ -15,8 +15,9 @@ from polyphase.engine.target import Target, current
 
 # elements of a channel that one part sums; more would lose digits
 LONGEST_PART = 1 << 12
-# pixels that one part sums, all channels together
-MOST_PIXELS = 64
+# elements that one part sums, all channels together, and pixels at the most
+PART_ELEMENTS = 1 << 14
+MOST_PIXELS = 256
 # vectors of adjacent channels that are summed at a time, at the most
 MOST_ADJACENT = 4
 # elements that are worth waking another thread for
@@ -34,15 +35,18 @@ class BiasOperation:
         batch, channels, *size = problem.output_shape
         positions = prod(size)
         last = problem.channels_last or positions == 1
-        tasks = _pixels(batch * positions, channels) if last else _lines(batch, channels, positions)
+        lanes = target.lanes(problem.dtype)
+        if last:
+            tasks, parts, width = _pixels(batch * positions, channels, lanes)
+        else:
+            tasks = _lines(batch, channels, positions)
+            parts, width = len(tasks) // channels, 0
         self._tasks = np.array(tasks, np.int64).reshape(-1, len(kernel.TASK))
-        parts = len(tasks) if last else len(tasks) // channels
         values = {
             "tasks": self._tasks.ctypes.data,
             "task_count": len(tasks),
             "part_count": parts,
             "channels": channels,
-            "pixel": channels,
         }
         self._contexts = Contexts(np.array([values.get(n, 0) for n in kernel.CONTEXT], np.int64))
         self._part_bytes = parts * channels * 8
@@ -51,7 +55,7 @@ class BiasOperation:
         )
         adjacent = 0
         if last:
-            vectors = max(channels // target.lanes(problem.dtype), 1)
+            vectors = max(width // lanes, 1)
             adjacent = min(MOST_ADJACENT, 1 << vectors.bit_length() - 1)
         self._code = _code(kernel.Shape(problem.dtype, adjacent), target)
 
@@ -69,12 +73,27 @@ class BiasOperation:
         memory.scratch.give_back(buffer)
 
 
-def _pixels(pixels: int, channels: int) -> list[tuple[int, ...]]:
-    """Tasks of an array ``(pixels, channels)``: one part each."""
-    return [
-        (first * channels, part * channels, 1, 0, min(MOST_PIXELS, pixels - first))
-        for part, first in enumerate(range(0, pixels, MOST_PIXELS))
-    ]
+def _pixels(pixels: int, channels: int, lanes: int) -> tuple[list[tuple[int, ...]], int, int]:
+    """Tasks of an array ``(pixels, channels)``, the parts they make, and elements of a wide pixel.
+
+    Where channels leave lanes of vectors empty, so many pixels are taken for one that none is: its
+    sums are those of as many parts.
+    """
+    together = lanes // gcd(channels, lanes)
+    if together > pixels:
+        together = 1
+    width = together * channels
+    tasks: list[tuple[int, ...]] = []
+    part = 0
+    most = min(max(PART_ELEMENTS // width, 1), MOST_PIXELS)
+    for first in range(0, pixels // together, most):
+        count = min(most, pixels // together - first)
+        tasks.append((first * width, part * channels, width, width, count))
+        part += together
+    left = pixels % together
+    if left:
+        tasks.append(((pixels - left) * channels, part * channels, left * channels, 0, 1))
+    return tasks, part + left, width
 
 
 def _lines(batch: int, channels: int, positions: int) -> list[tuple[int, ...]]:

@@ -127,6 +127,10 @@ class Tiling(ABC):
         """Most taps of a phase."""
         return prod(max(len(phase.taps) for phase in axis.phases) for axis in self.axes)
 
+    def channels(self, cells: int) -> int:
+        """Input channels that so many cells hold, at the most."""
+        return min(cells * self.cell_channels, self.group_channels)
+
     @property
     @abstractmethod
     def choice(self) -> Costed:

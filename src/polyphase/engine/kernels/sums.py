@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 from llvmlite import ir
 
-from polyphase.engine.emit import I64, POINTER, STORAGE, Emitter
+from polyphase.engine.emit import I64, POINTER, STORAGE, Emitter, Record
 from polyphase.engine.target import Target
 
-CONTEXT = "y b parts phase next tasks task_count part_count channels pixel".split()
+CONTEXT = "y b parts phase next tasks task_count part_count channels".split()
+# of pixels, ``lines`` is how many elements each has that are summed, and ``step`` their distance
 TASK = "y part lines step count".split()
 # vectors in flight: enough to hide the latency of an addition
 VECTORS = 8
@@ -67,14 +68,14 @@ class _Sums:
             y = e.at(c["y"], task["y"], self.storage)
             part = e.at(c["parts"], task["part"], self.kind)
             if self.shape.adjacent:
-                self._pixels(y, part, task["count"])
+                self._pixels(y, part, task)
             else:
                 self._lines(y, part, task)
 
     def _loaded(self, line: ir.Value, at: ir.Value | int, mask: ir.Value | None = None) -> ir.Value:
         return self.e.widen(self.e.load_vector(line, at, self.storage, mask), self.kind)
 
-    def _lines(self, y: ir.Value, part: ir.Value, task: dict[str, ir.Value]) -> None:
+    def _lines(self, y: ir.Value, part: ir.Value, task: Record) -> None:
         """One channel: ``lines`` stretches of ``count`` elements, ``step`` apart."""
         e = self.e
         stride = VECTORS * self.lanes
@@ -100,29 +101,29 @@ class _Sums:
                  for i in range(self.lanes)]  # fmt: skip
         e.store(self._pairwise(lanes), part)
 
-    def _pixels(self, y: ir.Value, part: ir.Value, count: ir.Value) -> None:
-        """All channels of ``count`` pixels."""
-        e, channels = self.e, self.c["channels"]
+    def _pixels(self, y: ir.Value, part: ir.Value, task: Record) -> None:
+        """All channels of some pixels."""
+        e, channels = self.e, task["lines"]
         adjacent = self.shape.adjacent
         stride = adjacent * self.lanes
         whole = e.builder.and_(channels, e.const(-stride))
         with e.loop(0, whole, stride) as blocks:
-            self._columns(y, part, count, blocks.index, adjacent, None)
+            self._columns(y, part, task, blocks.index, adjacent, None)
         with e.loop(whole, channels, self.lanes) as blocks:
             mask = e.lanes_within(blocks.index, channels)
-            self._columns(y, part, count, blocks.index, 1, mask)
+            self._columns(y, part, task, blocks.index, 1, mask)
 
     def _columns(
         self,
         y: ir.Value,
         part: ir.Value,
-        count: ir.Value,
+        task: Record,
         first: ir.Value,
         vectors: int,
         mask: ir.Value | None,
     ) -> None:
         """Some adjacent channels, several pixels at a time."""
-        e, pixel = self.e, self.c["pixel"]
+        e, pixel, count = self.e, task["step"], task["count"]
         together = VECTORS // vectors
         whole = e.builder.and_(count, e.const(-together))
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._C import _is_any_autocast_enabled as is_any_autocast_enabled
+from torch._C import _ExcludeDispatchKeyGuard, _is_any_autocast_enabled
 from torch.compiler import is_dynamo_compiling
 from torch.overrides import handle_torch_function, has_torch_function
 
@@ -15,6 +15,7 @@ from polyphase.errors import GeometryError, Unsupported
 from polyphase.functional.arguments import check_axes, hashable, read
 from polyphase.functional.tensors import derivatives, elsewhere, exported
 from polyphase.functional.tensors.derivatives import (
+    AUTOCAST,
     differentiable,
     plain,
     recorder,
@@ -53,14 +54,11 @@ def run(
 ) -> Tensor:
     """The operator on tensors of any kind, with the arguments of the public functions."""
     if is_dynamo_compiling() or not (
-        unwatched(autocast=False)
-        and plain(input)
-        and plain(weight)
-        and (bias is None or plain(bias))
+        unwatched() and plain(input) and plain(weight) and (bias is None or plain(bias))
     ):
         parameters = stride, padding, output_padding, dilation, groups
         return _watched(operator, rank, input, weight, bias, *parameters)
-    if is_any_autocast_enabled():
+    if _is_any_autocast_enabled():
         parameters = stride, padding, output_padding, dilation, groups
         call = _watched if differentiable(input, weight, bias) else _autocasting
         return call(operator, rank, input, weight, bias, *parameters)
@@ -100,7 +98,8 @@ def _autocasting(
     dtypes = _dtype(input), _dtype(weight), None if bias is None else _dtype(bias)
     given = [hashable(*pair) for pair in zip(_PARAMETERS, parameters, strict=True)]
     found = prepared(operator, rank, *shapes, *dtypes, *given)
-    return found.infer(input.to(dtypes[0]), weight, bias)
+    with _ExcludeDispatchKeyGuard(AUTOCAST):
+        return found.infer(input.to(dtypes[0]), weight, bias)
 
 
 def _watched(

@@ -20,7 +20,6 @@ from torch._C import (
     _ExcludeDispatchKeyGuard,
     _get_tracing_state,
     _has_storage,
-    _is_any_autocast_enabled,
     _len_torch_dispatch_stack,
     _len_torch_function_stack,
 )
@@ -39,7 +38,7 @@ from polyphase.functional.tensors.prepared import (
 from polyphase.functional.tensors.spatial import Spatial
 
 # derivatives are computed in the type of the call that they belong to, as PyTorch's are
-_AUTOCAST = DispatchKeySet(DispatchKey.AutocastCPU) | DispatchKeySet(DispatchKey.AutocastCUDA)
+AUTOCAST = DispatchKeySet(DispatchKey.AutocastCPU) | DispatchKeySet(DispatchKey.AutocastCUDA)
 
 Gradients = tuple[Tensor | None, ...]
 Compute = Callable[..., Tensor]
@@ -57,8 +56,8 @@ def conv(y: Tensor, w: Tensor, b: Tensor | None, s: Spatial) -> Tensor:
 
 def weight_grad(x: Tensor, y: Tensor, kernel_size: tuple[int, ...], s: Spatial) -> Tensor:
     """The gradient of the transposed convolution's weights, from its input and output gradient."""
-    if not (unwatched(autocast=False) and plain(x) and plain(y) and x.numel() and y.numel()):
-        with _ExcludeDispatchKeyGuard(_AUTOCAST):
+    if not (unwatched() and plain(x) and plain(y) and x.numel() and y.numel()):
+        with _ExcludeDispatchKeyGuard(AUTOCAST):
             return registered_weights(x, y, kernel_size, s)
     rank = len(kernel_size)
     compute = prepared_weights(rank, x.shape, y.shape, x.dtype, y.dtype, kernel_size, s)
@@ -70,9 +69,9 @@ def weight_grad(x: Tensor, y: Tensor, kernel_size: tuple[int, ...], s: Spatial) 
 def _conv(
     operator: str, function: type[Function], x: Tensor, w: Tensor, b: Tensor | None, s: Spatial
 ) -> Tensor:
-    direct = unwatched(autocast=False) and plain(x) and plain(w) and (b is None or plain(b))
+    direct = unwatched() and plain(x) and plain(w) and (b is None or plain(b))
     if not (direct and x.numel()):
-        with _ExcludeDispatchKeyGuard(_AUTOCAST):
+        with _ExcludeDispatchKeyGuard(AUTOCAST):
             return registered(operator, x, w, b, s)
     found = prepared(
         operator,
@@ -112,17 +111,13 @@ def registered_weights(x: Tensor, y: Tensor, kernel_size: tuple[int, ...], s: Sp
     )
 
 
-def unwatched(autocast: bool = True) -> bool:
-    """Whether a call may skip PyTorch's dispatcher: nobody there waits for it.
-
-    ``autocast`` says whether the operator is one that autocast converts.
-    """
+def unwatched() -> bool:
+    """Whether a call may skip PyTorch's dispatcher: nobody there but autocast waits for it."""
     return not (
         _len_torch_dispatch_stack()
         or _len_torch_function_stack()
         or _are_functorch_transforms_active()
         or _profiler_enabled()
-        or (autocast and _is_any_autocast_enabled())
         or forward_ad._current_level >= 0
         or _get_tracing_state() is not None
     )
@@ -296,7 +291,7 @@ def channel_sums(g: Tensor, rank: int) -> Tensor:
     if g.is_complex():
         return torch.complex(channel_sums(g.real, rank), channel_sums(g.imag, rank))
     # PyTorch's own sums to one number depend on the number of threads
-    if unwatched(autocast=False) and plain(g) and g.numel():
+    if unwatched() and plain(g) and g.numel():
         compute = prepared_sums(rank, g.shape, g.dtype)
         return recorder(ChannelSums)(g, rank, compute) if g.requires_grad else compute(g)
     axis = g.dim() - rank - 1
@@ -305,7 +300,7 @@ def channel_sums(g: Tensor, rank: int) -> Tensor:
 
 def _direct(operator: str, x: Tensor, w: Tensor, g: Tensor, s: Spatial) -> Backward | None:
     """What computes the gradients, where all are plain and nobody records them in turn."""
-    if torch.is_grad_enabled() or not unwatched(autocast=False):
+    if torch.is_grad_enabled() or not unwatched():
         return None
     if not (plain(x) and plain(w) and plain(g)) or g.is_complex():
         return None

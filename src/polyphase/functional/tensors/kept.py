@@ -16,9 +16,9 @@ from torch.nn import Parameter
 from polyphase.engine.checksum import checksum
 from polyphase.engine.run import Operation, Panels
 
-# what tells weights from what they were or will be: digest of the values in their order in memory,
-# and that order, as shape and strides, where it is not the usual one
-_State = tuple[bytes, tuple[torch.Size, tuple[int, ...]] | None]
+# what tells weights from what they were or will be: digest of the bytes in their order in memory,
+# the type that gives them values, and that order, as shape and strides, if it is not the usual one
+_State = tuple[bytes, torch.dtype, tuple[torch.Size, tuple[int, ...]] | None]
 
 
 # inputs of different sizes may ask for panels of different kinds; so many stay with a parameter
@@ -61,7 +61,7 @@ def kept_panels(
 
 def _state(tensor: Tensor) -> _State:
     """The state of a tensor without gaps."""
-    return checksum(tensor.data_ptr(), tensor.nbytes), _order(tensor)
+    return checksum(tensor.data_ptr(), tensor.nbytes), tensor.dtype, _order(tensor)
 
 
 def _order(tensor: Tensor) -> tuple[torch.Size, tuple[int, ...]] | None:
@@ -69,12 +69,13 @@ def _order(tensor: Tensor) -> tuple[torch.Size, tuple[int, ...]] | None:
 
 
 def _holds(state: _State | None, tensor: Tensor) -> bool:
-    """Whether a tensor is still in a state; the recipe of the panels knows shape and dtype."""
+    """Whether a tensor is still in a state; the recipe of the panels knows the shape."""
     if state is None:
         return False
-    digest, order = state
+    digest, dtype, order = state
     # the order first: an expanded tensor is read no further than its memory goes
-    return order == _order(tensor) and digest == checksum(tensor.data_ptr(), tensor.nbytes)
+    alike = dtype is tensor.dtype and order == _order(tensor)
+    return alike and digest == checksum(tensor.data_ptr(), tensor.nbytes)
 
 
 def _pack(
