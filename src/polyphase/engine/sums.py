@@ -13,10 +13,9 @@ from polyphase.engine.methods import FLOATS
 from polyphase.engine.run import Contexts
 from polyphase.engine.target import Target, current
 
-# elements of a channel that one part sums; more would lose digits
-LONGEST_PART = 1 << 12
-# elements that one part sums, all channels together, and pixels at the most
+# elements that one part sums, of one channel or of some pixels: more would lose digits
 PART_ELEMENTS = 1 << 14
+# pixels of a part, at the most
 MOST_PIXELS = 256
 # vectors of adjacent channels that are summed at a time, at the most
 MOST_ADJACENT = 4
@@ -99,11 +98,11 @@ def _pixels(pixels: int, channels: int, lanes: int) -> tuple[list[tuple[int, ...
 def _lines(batch: int, channels: int, positions: int) -> list[tuple[int, ...]]:
     """Tasks of an array ``(batch, channels, positions)``: a part of one channel each."""
     image = channels * positions
-    together = max(LONGEST_PART // max(positions, 1), 1)
+    together = max(PART_ELEMENTS // max(positions, 1), 1)
     pieces = [
-        (n * image + first, min(together, batch - n), min(LONGEST_PART, positions - first))
+        (n * image + first, min(together, batch - n), min(PART_ELEMENTS, positions - first))
         for n in range(0, batch, together)
-        for first in range(0, positions, LONGEST_PART)
+        for first in range(0, positions, PART_ELEMENTS)
     ]
     tasks = [
         (start + channel * positions, part * channels + channel, lines, image, count)
