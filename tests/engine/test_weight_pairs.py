@@ -11,6 +11,7 @@ from kernels import SERVER, WITH_PAIRS, needs_pairs
 from polyphase import Problem
 from polyphase.arithmetic.problem import LAYOUTS
 from polyphase.engine import jit, reference, weights_tiling
+from polyphase.engine.kernels import weights
 from polyphase.engine.weights_sizes import Sizes
 from polyphase.engine.weights_tiling import WeightsTiling
 
@@ -77,14 +78,13 @@ def test_gradients_are_exact_in_every_kind_of_tile(problem, pairs, monkeypatch):
                 oracle.assert_same(result, expected, f"{found.plan.kernel}: {problem} {last}")
 
 
-def test_there_is_code_for_a_processor_that_need_not_be_here():
-    for line in ("n2 c40:33 i9x9 k4x4 s2x2 p1x1", "n2 c40:33 i9x9 k4x4 s2x2 p1x1 nhwc"):
-        problem = Problem.parse(f"weight_grad {line} bf16")
-        for kind in guarded.kinds(problem, SERVER):
-            method = guarded.BY_NAME[kind[0]]
-            tiling = method.tiling(problem, SERVER, CACHE)
-            if tiling.cell_images == 2:
-                source = method.kernel.build(tiling.kernel_shape, SERVER)
-                assembly = jit.assembly(source, SERVER)
-                assert "vdpbf16ps" in assembly
-                assert "vfmadd" not in assembly
+@pytest.mark.parametrize("layout", ["nchw", "nhwc"])
+def test_there_is_code_for_a_processor_that_need_not_be_here(layout):
+    problem = Problem.parse(f"weight_grad n2 c40:33 i9x9 k4x4 s2x2 p1x1 bf16 {layout}")
+    tiling = WeightsTiling(problem, SERVER, CACHE)
+    shapes = {tile.shape.kind: tile.shape for tile in tiling.register_tiles()}
+    assert set(shapes) == {"outputs", "inputs", "taps"}
+    for kind, shape in shapes.items():
+        assembly = jit.assembly(weights.build(shape, SERVER), SERVER)
+        assert "vdpbf16ps" in assembly, kind
+        assert "vfmadd" not in assembly, kind

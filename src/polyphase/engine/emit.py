@@ -1,7 +1,7 @@
 """A small vocabulary over ``llvmlite.ir``: what the kernels say, each with its scalar meaning.
 
-Nothing here depends on a processor: the number of lanes and of registers comes from the target, and
-LLVM chooses the instructions. Offsets are in elements, never in bytes.
+Nothing but the words for pairs depends on a processor: the number of lanes and of registers comes
+from the target, and LLVM chooses the instructions. Offsets are in elements, never in bytes.
 """
 
 from collections.abc import Callable, Iterator, Sequence

@@ -172,6 +172,12 @@ class Recipe:
         }
         return np.array([values.get(name, 0) for name in gather.CONTEXT], np.int64)
 
+    @cached_property
+    def pairs_context(self) -> Table:
+        """Context of kernel ``pairs``, without the addresses of one call."""
+        values = {"runs": self.pairs.ctypes.data, "run_count": len(self.pairs)}
+        return np.array([values.get(name, 0) for name in pairs_kernel.CONTEXT], np.int64)
+
 
 def tap_count(tiling: Tiling) -> int:
     """Taps of the kernel."""

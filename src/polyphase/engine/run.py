@@ -153,7 +153,7 @@ class Packing:
         self._pairs = None
         if recipe.together > 1:
             self._pairs = _pairs(target)
-            self._pairings = Contexts(_context(pairs.CONTEXT, recipe.pairs))
+            self._pairings = Contexts(recipe.pairs_context)
             self._pair_threads = min(_pack_threads(self.elements), len(recipe.pairs))
 
     @cached_property
@@ -170,9 +170,10 @@ class Packing:
             self._fill(weight, biases, panels)
             return
         every = memory.outputs.array((self._recipe.elements,), self.kind)
-        self._fill(weight, biases, memory.address(every))
+        address = memory.address(every)
+        self._fill(weight, biases, address)
         values, context = self._pairings.borrow()
-        _PAIRS.pack_into(values, 0, memory.address(every), panels, 0)
+        _PAIRS.pack_into(values, 0, address, panels, 0)
         threads.run(self._pairs.call, self._pairs.address, context, _threads(self._pair_threads))
         self._pairings.give_back((values, context))
 
@@ -226,12 +227,6 @@ def _gather(dtype: str, target: Target) -> jit.Code:
 @lru_cache(maxsize=4)
 def _pairs(target: Target) -> jit.Code:
     return jit.load("pairs", target, lambda: pairs.build(target))
-
-
-def _context(slots: list[str], runs: Array) -> Array:
-    """A context that points to its runs alone."""
-    values = {"runs": runs.ctypes.data, "run_count": len(runs)}
-    return np.array([values.get(name, 0) for name in slots], np.int64)
 
 
 @lru_cache(maxsize=16)

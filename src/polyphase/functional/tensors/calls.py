@@ -2,7 +2,7 @@
 
 import importlib
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -53,14 +53,13 @@ def run(
     groups: Any,
 ) -> Tensor:
     """The operator on tensors of any kind, with the arguments of the public functions."""
-    if is_dynamo_compiling() or not (
+    watched = is_dynamo_compiling() or not (
         unwatched() and plain(input) and plain(weight) and (bias is None or plain(bias))
-    ):
+    )
+    if watched or _is_any_autocast_enabled():
+        recorded = watched or differentiable(input, weight, bias)
+        call: Callable[..., Tensor] = _watched if recorded else _autocasting
         parameters = stride, padding, output_padding, dilation, groups
-        return _watched(operator, rank, input, weight, bias, *parameters)
-    if _is_any_autocast_enabled():
-        parameters = stride, padding, output_padding, dilation, groups
-        call = _watched if differentiable(input, weight, bias) else _autocasting
         return call(operator, rank, input, weight, bias, *parameters)
     found = prepared(
         operator,
