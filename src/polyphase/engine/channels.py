@@ -1,8 +1,9 @@
 """Tiling of method ``channels``: register tiles of positions by vectors of adjacent outputs."""
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import product
 from math import gcd, prod
 
@@ -149,12 +150,14 @@ class ChannelsTiling(Tiling):
     def cell_elements(self, depth: int) -> int:
         """Tile elements of a cell: all channels where each lane has its own, and some to spare.
 
-        Positions a power of two apart would push each other out of the first-level cache.
+        Positions near a power of two apart would push each other out of the first-level cache.
         """
         elements = self.problem.in_channels if self.lanewise else depth
         apart = self.axes[2].in_step * self.compute_size
         spares = (0, self.lanes, 1) if self.in_last else (0,)
-        return next((n for n in (elements + s for s in spares) if n * apart % 2048), elements)
+        positions = self.target.registers
+        found = (elements + spare for spare in spares)
+        return next((n for n in found if _spread(n * apart, positions)), elements)
 
     @cached_property
     def kernel_shape(self) -> kernel.Shape:
@@ -307,6 +310,13 @@ class ChannelsTiling(Tiling):
                 found += [(pattern.count(grid), groups, pattern) for pattern in patterns]
         columns, _, pattern = min(found, key=lambda entry: entry[:2])
         return pattern, columns
+
+
+@cache
+def _spread(apart: int, count: int) -> bool:
+    """Whether the first-level cache holds lines that lie so many bytes apart all at once."""
+    lines = (i * apart // 64 % CACHE_SETS for i in range(count))
+    return max(Counter(lines).values()) <= CACHE_WAYS
 
 
 def _differ(phases: tuple[Phase, ...]) -> bool:
