@@ -14,6 +14,7 @@ from polyphase.engine.kernels import channels as kernel
 from polyphase.engine.target import Target, cpus
 from polyphase.engine.tiling import (
     FEW_COLUMNS,
+    LARGE_INPUT,
     LINE_CYCLES,
     PACK_CYCLES,
     TILE_SHARE,
@@ -37,8 +38,6 @@ APART_CYCLES = 11
 FAR_LINE_CYCLES = 14
 # cycles more for a line of weights that comes from beyond that cache
 FAR_WEIGHT_CYCLES = 3
-# bytes of an input that the caches do not keep from the layer before
-LARGE_INPUT = 6 << 20
 CACHE_SETS = 64
 CACHE_WAYS = 8
 # a register tile has at most this many vectors of adjacent outputs
@@ -212,7 +211,11 @@ class ChannelsTiling(Tiling):
             first, last = width.offsets[0], width.offsets[-1]
             shared = max(min(-first, last, row - (width.input_size - first)), 0)
         grid = Grid(box, (box[0], *self.outer_cells(box), row - shared))
-        plane = prod(grid.packed) + shared + self.lanes
+        # the last vector that is written may begin in the last element
+        spare = self.lanes
+        if self.in_last:
+            spare = -(-spare // (width.in_step * min(self.problem.in_channels, self.lanes)))
+        plane = prod(grid.packed) + shared + spare
         residues = self.axes[0].in_step * self.axes[1].in_step
         cells = residues * plane * width.in_step
         return Packing(
@@ -254,10 +257,22 @@ class ChannelsTiling(Tiling):
         for vectors in range(1, most + 1):
             taps = self._taps(vectors)
             largest = (self.target.registers - 1) // vectors - 1
-            for positions in range(max(1, largest // 2), largest + 1):
-                tile = positions, False, vectors * self.lanes, self.row_tiles
-                for box, depth in dict.fromkeys(self.box(*tile, n) for n in parts):
+            row = min(self.whole[3], largest)
+            for positions in sorted({row, *range(max(1, largest // 2), largest + 1)}):
+                for box, depth in dict.fromkeys(
+                    way for n in parts for way in self._ways(positions, vectors, n)
+                ):
                     yield self._choice(positions, vectors, taps, box, depth)
+
+    def _ways(self, positions: int, vectors: int, parts: int) -> Iterator[tuple[Corner, int]]:
+        """A wide box; and those of longer runs of channels, which memory likes."""
+        rows = self.row_tiles
+        box, least = self.box(positions, False, vectors * self.lanes, rows, parts)
+        yield box, least
+        depth = self.in_channels
+        while self.in_last and depth > least:
+            yield self.box_of(positions, False, depth, rows, parts), depth
+            depth = self.half(depth)
 
     def _choice(self, positions: int, vectors: int, taps: int, box: Corner, depth: int) -> Choice:
         packing = self.packing(box)
@@ -279,6 +294,7 @@ class ChannelsTiling(Tiling):
         vectors_packed = packing.channel * self.cell_elements(self.in_channels) / self.lanes
         boxes = self.box_count(box)
         cycles = boxes * (arithmetic + vectors_packed * PACK_CYCLES)
+        cycles += boxes * packing.channel * self.run_cycles(depth)
         if self._far:
             lines = taps * self.in_channels * vectors * self.lanes * self.compute_size / 64
             cycles += boxes * lines * FAR_WEIGHT_CYCLES

@@ -159,7 +159,7 @@ class MinimalTiling(Tiling):
                 yield box, depth
             if depth <= LEAST_DEPTH:
                 return
-            depth = -(-depth // 2)
+            depth = self.half(depth)
 
     def pieces(self, depth: int, longest: int) -> int:
         """Pieces of a sum over all channels, ``longest`` each, of blocks of ``depth`` channels."""

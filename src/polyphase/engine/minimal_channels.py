@@ -140,6 +140,8 @@ class MinimalChannelsTiling(MinimalTiling):
             tile += rows * (multiply + begin + add)
             first += rows * work.products * self.in_channels * vectors * far
             packed += lines * (work.forms * PACK_CYCLES + work.combined * LESS_CYCLES)
+        pixels = prod(box) * prod(self.spans)
+        packed += pixels * self.run_cycles(depth)
         cycles = self.box_count(box) * (columns * tile + first + packed)
         return Choice(box, depth, positions, vectors, cycles)
 

@@ -24,6 +24,11 @@ LINE_CYCLES = 2.2
 WEIGHT_LINE_CYCLES = 1.5
 # cycles to load a pair of channels: unlike a number, it is spread over a vector by itself
 PAIR_CYCLES = 0.65
+# bytes of an input that the caches do not keep from the layer before
+LARGE_INPUT = 2 << 20
+# cycles more to read a run of channels of a pixel and not all, and each of its lines
+RUN_CYCLES = 40
+APART_LINE_CYCLES = 13
 # share of a fetch that arithmetic does not hide
 UNHIDDEN = 0.03
 # cycles to pack a vector
@@ -218,10 +223,19 @@ class Tiling(ABC):
             wide = prod(self._largest(width, spread, depth, total)) >= min(WIDE_BOX, total // 2)
             if wide and depth * taps * weights <= self.budget:
                 break
-            depth = -(-depth // 2)
+            depth = self.half(depth)
+        return self.box_of(width, spread, depth, row_tiles, parts), depth
+
+    def box_of(self, width: int, spread: bool, depth: int, row_tiles: int, parts: int) -> Corner:
+        """The box for so many input channels at a time."""
         # small enough to share the work; this must not change the depth, and with it the sums
-        share = total * self.groups * row_tiles // parts
-        return self._largest(width, spread, depth, max(share, width)), depth
+        share = prod(self.whole) * self.groups * row_tiles // parts
+        return self._largest(width, spread, depth, max(share, width))
+
+    def half(self, depth: int) -> int:
+        """Half as many input channels, of pixels in whole vectors."""
+        whole = self.lanes if self.in_last else 1
+        return -(-depth // (2 * whole)) * whole
 
     def _largest(self, width: int, spread: bool, depth: int, most: int) -> Corner:
         """The largest box of at most ``most`` positions whose packed input fits the cache."""
@@ -261,6 +275,16 @@ class Tiling(ABC):
         if self.cell_channels > 1:
             others = max(others, loads * PAIR_CYCLES)
         return max(fmas / 2, others, fetch) + UNHIDDEN * fetch
+
+    def run_cycles(self, depth: int) -> float:
+        """Cycles that pixels of an input in memory cost when they are not read all at once."""
+        problem = self.problem
+        near = prod(problem.input_shape) * problem.item_size < LARGE_INPUT
+        if not self.in_last or depth == self.in_channels or near:
+            return 0.0
+        runs = -(-self.in_channels // depth)
+        lines = self.group_channels * problem.item_size / 64
+        return (runs * RUN_CYCLES + lines * APART_LINE_CYCLES) * self.pace
 
     def cell_elements(self, depth: int) -> int:
         """Tile elements of a cell when ``depth`` input channels are packed at a time."""
