@@ -14,7 +14,6 @@ from polyphase.engine.kernels import channels as kernel
 from polyphase.engine.target import Target, cpus
 from polyphase.engine.tiling import (
     FEW_COLUMNS,
-    LARGE_INPUT,
     LINE_CYCLES,
     PACK_CYCLES,
     TILE_SHARE,
@@ -169,7 +168,7 @@ class ChannelsTiling(Tiling):
             cell=self.pixel,
             channels_last=self.in_last,
             fetch_weights=self.choice.columns <= FEW_COLUMNS,
-            fetch_input=self._fetch_input,
+            fetch_input=self._fetches(self.choice.box, self.choice.depth),
             scattered=self.scattered,
             lanewise=self.lanewise,
             paired=self.cell_channels > 1,
@@ -177,16 +176,14 @@ class ChannelsTiling(Tiling):
             groups=self.choice.pattern.groups,
         )
 
-    @property
-    def _fetch_input(self) -> bool:
+    def _fetches(self, box: Corner, depth: int) -> bool:
         """Whether the input comes from memory, that of a box lies together, and it is the larger.
 
         Where it is the output, that is what takes the time.
         """
-        problem, box = self.problem, self.choice.box
-        large = prod(problem.input_shape) * problem.item_size >= LARGE_INPUT
-        whole = box[3] == self.whole[3] and self.choice.depth == self.in_channels
-        return problem.operator == "conv" and self.in_last and self.groups == 1 and large and whole
+        whole = box[3] == self.whole[3] and depth == self.in_channels
+        together = whole and self.in_last and self.groups == 1
+        return together and self.problem.operator == "conv" and self.from_memory
 
     def describe(self) -> str:
         """Register tile, box and channels packed at a time, for people."""
@@ -294,7 +291,7 @@ class ChannelsTiling(Tiling):
         vectors_packed = packing.channel * self.cell_elements(self.in_channels) / self.lanes
         boxes = self.box_count(box)
         cycles = boxes * (arithmetic + vectors_packed * PACK_CYCLES)
-        cycles += boxes * packing.channel * self.run_cycles(depth)
+        cycles += boxes * packing.channel * self.pixel_cycles(depth, self._fetches(box, depth))
         if self._far:
             lines = taps * self.in_channels * vectors * self.lanes * self.compute_size / 64
             cycles += boxes * lines * FAR_WEIGHT_CYCLES

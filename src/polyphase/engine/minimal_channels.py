@@ -141,7 +141,7 @@ class MinimalChannelsTiling(MinimalTiling):
             first += rows * work.products * self.in_channels * vectors * far
             packed += lines * (work.forms * PACK_CYCLES + work.combined * LESS_CYCLES)
         pixels = prod(box) * prod(self.spans)
-        packed += pixels * self.run_cycles(depth)
+        packed += pixels * self.pixel_cycles(depth)
         cycles = self.box_count(box) * (columns * tile + first + packed)
         return Choice(box, depth, positions, vectors, cycles)
 

@@ -10,8 +10,9 @@ import numpy as np
 
 from polyphase.engine import threads
 from polyphase.engine.kernels import transpose
-from polyphase.engine.run import WEIGHTS_PER_THREAD, Contexts, transposing
+from polyphase.engine.run import Contexts, transposing
 from polyphase.engine.target import Target, current
+from polyphase.engine.tiling import WEIGHTS_PER_THREAD
 
 _CALL = struct.Struct("3q")
 assert transpose.CONTEXT[:3] == ["weights", "panels", "next"]

@@ -268,6 +268,6 @@ class PositionsTiling(Tiling):
             tiles = columns * self._blocks(channels)
             arithmetic = taps * (step * self.in_channels + 6) + channels * len(outer) * store
             cells = packing.channel * self.in_channels / self.lanes * PACK_CYCLES
-            cells += packing.channel * self.run_cycles(depth)
+            cells += packing.channel * self.pixel_cycles(depth)
             cycles = self.box_count(box) * (tiles * arithmetic + cells)
             yield Choice(spread, box, depth, channels, pattern, vectors, columns, cycles)

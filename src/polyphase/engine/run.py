@@ -21,12 +21,10 @@ from polyphase.engine.kernels import driver, gather, pairs, transpose
 from polyphase.engine.pack import Recipe
 from polyphase.engine.plan import Plan, planned
 from polyphase.engine.target import Target
-from polyphase.engine.tiling import Tiling
+from polyphase.engine.tiling import WEIGHTS_PER_THREAD, Tiling
 
 # work that is worth waking another thread for, in multiply-adds
 WORK_PER_THREAD = 200_000
-# weights that are worth it
-WEIGHTS_PER_THREAD = 100_000
 
 Array = NDArray[Any]
 # what changes from call to call stands at the head of each context

@@ -16,6 +16,7 @@ from polyphase.engine.target import Target
 from polyphase.engine.tiling import (
     LINE_CYCLES,
     PACK_CYCLES,
+    UNFETCHED_CYCLES,
     Corner,
     Packing,
     Tiling,
@@ -176,6 +177,7 @@ class TapsTiling(Tiling):
         return *box[:3], -(-self.whole[3] // parts)
 
     def _choice(self, channels: int, positions: int, box: Corner, depth: int) -> Choice:
+        problem = self.problem
         rows = -(-self.out_channels // channels)
         columns = -(-prod(box) // positions)
         sums = channels * positions
@@ -205,6 +207,10 @@ class TapsTiling(Tiling):
         weights = self.out_channels * self.in_channels * self.lines * self.line
         far = weights * self.compute_size / 64 * FAR_WEIGHT_CYCLES
         cycles = self.box_count(box) * (columns * rows * (each + store) + packed + far)
+        if problem.channels_last and self.from_memory:
+            cycles += (
+                prod(problem.input_shape) * problem.item_size / 64 * UNFETCHED_CYCLES * self.pace
+            )
         return Choice(box, depth, channels, positions, cycles)
 
 

@@ -26,9 +26,11 @@ WEIGHT_LINE_CYCLES = 1.5
 PAIR_CYCLES = 0.65
 # bytes of an input that the caches do not keep from the layer before
 LARGE_INPUT = 2 << 20
-# cycles more to read a run of channels of a pixel and not all, and each of its lines
-RUN_CYCLES = 40
+# cycles to wait for a line of it, more where not all lines of a pixel are read at a time, and for
+# each time but the first
+UNFETCHED_CYCLES = 8
 APART_LINE_CYCLES = 13
+RUN_CYCLES = 40
 # share of a fetch that arithmetic does not hide
 UNHIDDEN = 0.03
 # cycles to pack a vector
@@ -36,6 +38,10 @@ PACK_CYCLES = 4
 # cycles to bring a weight into a panel with its neighbours, or alone
 ENTRY_CYCLES = 3
 LONE_CYCLES = 8
+# cycles to bring a weight from channels-last memory into the order of the definition
+ORDER_CYCLES = 2
+# weights that are worth another thread
+WEIGHTS_PER_THREAD = 100_000
 # cycles to begin packing, however few they are
 CALL_CYCLES = 4000
 # bytes of sums that may rest in scratch between blocks of channels
@@ -175,8 +181,14 @@ class Tiling(ABC):
     def packing_cycles(self) -> float:
         """Estimated cycles of one core to pack the weights."""
         each = ENTRY_CYCLES if self.side >= LEAST_ROWS else LONE_CYCLES
-        entries = prod(self.problem.weight_shape) * self.expansion
-        return entries * each * self.pace + CALL_CYCLES
+        weights = prod(self.problem.weight_shape)
+        cycles = weights * self.expansion * each
+        if self.problem.channels_last and self.problem.rank > 1:
+            # they lie as the input does
+            cycles += weights * ORDER_CYCLES
+        # few weights leave processors idle
+        busy = max(1, min(cpus(), weights // WEIGHTS_PER_THREAD))
+        return cycles * cpus() / busy * self.pace + CALL_CYCLES
 
     @property
     def kernel_name(self) -> str:
@@ -276,15 +288,23 @@ class Tiling(ABC):
             others = max(others, loads * PAIR_CYCLES)
         return max(fmas / 2, others, fetch) + UNHIDDEN * fetch
 
-    def run_cycles(self, depth: int) -> float:
-        """Cycles that pixels of an input in memory cost when they are not read all at once."""
-        problem = self.problem
-        near = prod(problem.input_shape) * problem.item_size < LARGE_INPUT
-        if not self.in_last or depth == self.in_channels or near:
+    @property
+    def from_memory(self) -> bool:
+        """Whether the input lies in memory, not in a cache, when it is read."""
+        return prod(self.problem.input_shape) * self.problem.item_size >= LARGE_INPUT
+
+    def pixel_cycles(self, depth: int, fetched: bool = False) -> float:
+        """Cycles that a pixel costs because its input lies in memory.
+
+        ``depth`` of its channels are read at a time; ``fetched`` says that they are sent for ahead.
+        """
+        if not (self.in_last and self.from_memory):
             return 0.0
-        runs = -(-self.in_channels // depth)
-        lines = self.group_channels * problem.item_size / 64
-        return (runs * RUN_CYCLES + lines * APART_LINE_CYCLES) * self.pace
+        runs, each = -(-self.in_channels // depth), 0 if fetched else UNFETCHED_CYCLES
+        lines = self.group_channels * self.problem.item_size / 64
+        if runs > 1:
+            each += APART_LINE_CYCLES
+        return (lines * each + (runs - 1) * RUN_CYCLES) * self.pace
 
     def cell_elements(self, depth: int) -> int:
         """Tile elements of a cell when ``depth`` input channels are packed at a time."""
