@@ -13,10 +13,10 @@ from polyphase.engine.cover import Grid, Pattern
 from polyphase.engine.kernels import channels as kernel
 from polyphase.engine.target import Target, cpus
 from polyphase.engine.tiling import (
+    FAR_WEIGHT_CYCLES,
     FEW_COLUMNS,
     LINE_CYCLES,
     PACK_CYCLES,
-    TILE_SHARE,
     WEIGHT_LINE_CYCLES,
     Corner,
     Packing,
@@ -35,8 +35,6 @@ CROWDED_CYCLES = 250
 APART_CYCLES = 11
 # cycles to bring a line of a box that outgrows the second-level cache
 FAR_LINE_CYCLES = 14
-# cycles more for a line of weights that comes from beyond that cache
-FAR_WEIGHT_CYCLES = 3
 CACHE_SETS = 64
 CACHE_WAYS = 8
 # a register tile has at most this many vectors of adjacent outputs
@@ -68,6 +66,7 @@ class ChannelsTiling(Tiling):
 
     def __init__(self, problem: Problem, target: Target, cache_bytes: int) -> None:
         super().__init__(problem, target, cache_bytes)
+        self._known: dict[tuple[Corner, int], tuple[Packing, float]] = {}
         # channels that do not meet are lanes that do not meet: one group serves them all
         self.lanewise = (
             self.in_last
@@ -250,15 +249,14 @@ class ChannelsTiling(Tiling):
     def _choices(self) -> Iterator[Choice]:
         most = min(MOST_VECTORS, -(-self.adjacent // self.lanes))
         # where each box fetches its weights from afar, fewer boxes may be worth an idle processor
-        parts = (tasks(), cpus()) if self._far else (tasks(),)
+        parts = (tasks(), cpus()) if self.far else (tasks(),)
         for vectors in range(1, most + 1):
             taps = self._taps(vectors)
             largest = (self.target.registers - 1) // vectors - 1
             row = min(self.whole[3], largest)
             for positions in sorted({row, *range(max(1, largest // 2), largest + 1)}):
-                for box, depth in dict.fromkeys(
-                    way for n in parts for way in self._ways(positions, vectors, n)
-                ):
+                ways = (way for n in parts for way in self._ways(positions, vectors, n))
+                for box, depth in dict.fromkeys(ways):
                     yield self._choice(positions, vectors, taps, box, depth)
 
     def _ways(self, positions: int, vectors: int, parts: int) -> Iterator[tuple[Corner, int]]:
@@ -266,13 +264,16 @@ class ChannelsTiling(Tiling):
         rows = self.row_tiles
         box, least = self.box(positions, False, vectors * self.lanes, rows, parts)
         yield box, least
+        if self.packings(box, least, rows) > 1:
+            # smaller ones that no two tasks pack
+            yield self.box_of(positions, False, least, 1, parts), least
         depth = self.in_channels
-        while self.in_last and depth > least:
+        while self.in_last and self.from_memory and depth > least:
             yield self.box_of(positions, False, depth, rows, parts), depth
             depth = self.half(depth)
 
     def _choice(self, positions: int, vectors: int, taps: int, box: Corner, depth: int) -> Choice:
-        packing = self.packing(box)
+        packing, packed = self._packed(box, depth)
         pattern, columns = self._pattern(positions, packing.grid)
         panels = self.panels_per_stretch(vectors) * self.stretch_count
         fmas = positions * vectors
@@ -280,19 +281,18 @@ class ChannelsTiling(Tiling):
         lines = positions / self.lanes
         if not self.in_last:
             lines = min(lines * self.axes[2].in_step + 1, positions)
-        packed = packing.channel * self.cell_elements(depth)
-        line_cycles = LINE_CYCLES if packed <= self.budget else FAR_LINE_CYCLES
+        tile = packing.channel * self.cell_elements(depth)
+        line_cycles = LINE_CYCLES if tile <= self.budget else FAR_LINE_CYCLES
         fetch = lines * line_cycles + vectors * WEIGHT_LINE_CYCLES * self.pace
         step = self.step_cycles(fmas, loads, fetch)
         store = fmas * (self._scatter_cycles(vectors) if self.scattered else 2)
         if self.out_last and panels > self.stretch_count:
             store += positions * APART_CYCLES
         arithmetic = columns * (taps * (step * self.in_channels + 6) + panels * store)
-        vectors_packed = packing.channel * self.cell_elements(self.in_channels) / self.lanes
         boxes = self.box_count(box)
-        cycles = boxes * (arithmetic + vectors_packed * PACK_CYCLES)
-        cycles += boxes * packing.channel * self.pixel_cycles(depth, self._fetches(box, depth))
-        if self._far:
+        cycles = boxes * (arithmetic + packed * self.packings(box, depth, panels))
+        cycles += self.task_cycles(box, panels)
+        if self.far:
             lines = taps * self.in_channels * vectors * self.lanes * self.compute_size / 64
             cycles += boxes * lines * FAR_WEIGHT_CYCLES
             # what the processors wait for the one with the most row tiles
@@ -300,10 +300,15 @@ class ChannelsTiling(Tiling):
             cycles *= -(-count // cpus()) * cpus() / count
         return Choice(box, depth, pattern, vectors, columns, cycles)
 
-    @cached_property
-    def _far(self) -> bool:
-        """Whether the weights are more than the second-level cache holds."""
-        return prod(self.problem.weight_shape) / self.cell_channels * TILE_SHARE > self.budget
+    def _packed(self, box: Corner, depth: int) -> tuple[Packing, float]:
+        """How a box is packed, and in how many cycles."""
+        if (box, depth) not in self._known:
+            packing = self.packing(box)
+            vectors = packing.channel * self.cell_elements(self.in_channels) / self.lanes
+            cycles = vectors * PACK_CYCLES
+            cycles += packing.channel * self.pixel_cycles(depth, self._fetches(box, depth))
+            self._known[box, depth] = packing, cycles
+        return self._known[box, depth]
 
     def _pattern(self, positions: int, grid: Grid) -> tuple[Pattern, int]:
         """The pattern of so many positions that needs the fewest columns, and their number."""

@@ -149,17 +149,29 @@ class MinimalTiling(Tiling):
 
         From all channels down; fewer are of use where the box is a larger one.
         """
-        share = prod(self.whole) * self.groups * self.row_tiles // tasks()
+        total = prod(self.whole) * self.groups
+        # the smaller ones are packed by one task each
+        shares = total * self.row_tiles // tasks(), total * len(self.sections) // tasks()
         depth = self.in_channels
-        found: Corner | None = None
+        found: set[Corner] = set()
         while True:
-            box = self._largest(width, False, depth, max(share, width))
-            if box != found and self._fits(box, depth):
-                found = box
-                yield box, depth
+            for share in shares:
+                box = self._largest(width, False, depth, max(share, width))
+                if box not in found and self._fits(box, depth):
+                    found.add(box)
+                    yield box, depth
             if depth <= LEAST_DEPTH:
                 return
             depth = self.half(depth)
+
+    def tasks_of(self, box: Corner, row_tiles: int) -> int:
+        """Tasks that share the work of a box, of which each section is packed by itself."""
+        boxes = max(1, self.box_count(box) * len(self.sections))
+        return max(1, min(row_tiles, -(-tasks() // boxes)))
+
+    def task_cycles(self, box: Corner, row_tiles: int) -> float:
+        """Cycles to begin all tasks."""
+        return super().task_cycles(box, row_tiles) * len(self.sections)
 
     def pieces(self, depth: int, longest: int) -> int:
         """Pieces of a sum over all channels, ``longest`` each, of blocks of ``depth`` channels."""

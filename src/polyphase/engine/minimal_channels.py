@@ -142,7 +142,10 @@ class MinimalChannelsTiling(MinimalTiling):
             packed += lines * (work.forms * PACK_CYCLES + work.combined * LESS_CYCLES)
         pixels = prod(box) * prod(self.spans)
         packed += pixels * self.pixel_cycles(depth)
+        rows = blocks * max(work.phases for work in self.work)
+        packed *= self.packings(box, depth, rows)
         cycles = self.box_count(box) * (columns * tile + first + packed)
+        cycles += self.task_cycles(box, rows)
         return Choice(box, depth, positions, vectors, cycles)
 
 

@@ -195,7 +195,10 @@ class MinimalPositionsTiling(MinimalTiling):
             first += work.phases * blocks * far
             packed += lines * work.forms * (reads * LOAD_CYCLES + len(self.forms) * FORM_CYCLES)
             packed += dense * work.combined * len(self.forms) * LESS_CYCLES
+        row_tiles = blocks * max(work.phases for work in self.work)
+        packed *= self.packings(box, depth, row_tiles)
         cycles = self.box_count(box) * (columns * tile + first + packed)
+        cycles += self.task_cycles(box, row_tiles)
         return Choice(box, depth, channels, vectors, cycles)
 
 

@@ -12,6 +12,7 @@ from polyphase.engine.cover import Grid, Pattern
 from polyphase.engine.kernels import positions as kernel
 from polyphase.engine.target import Target
 from polyphase.engine.tiling import (
+    FAR_WEIGHT_CYCLES,
     FEW_COLUMNS,
     LINE_CYCLES,
     PACK_CYCLES,
@@ -245,9 +246,23 @@ class PositionsTiling(Tiling):
     def _covers(self, channels: int, vectors: int, groups: int, spread: bool) -> Iterator[Choice]:
         width = vectors * self.lanes
         per_step = channels * self.per_phase * sum(len(phases) for _, phases in self.slots)
+        outer = len(self.axes[0].phases) * len(self.axes[1].phases)
+        rows = outer * self._blocks(channels)
+        box, depth = self.box(width * groups, spread, per_step, rows, tasks())
+        found = [box]
+        if self.packings(box, depth, rows) > 1:
+            # smaller ones that no two tasks pack
+            found.append(self.box_of(width * groups, spread, depth, 1, tasks()))
+        for each in dict.fromkeys(found):
+            yield from self._covers_of(each, depth, channels, vectors, groups, spread)
+
+    def _covers_of(
+        self, box: Corner, depth: int, channels: int, vectors: int, groups: int, spread: bool
+    ) -> Iterator[Choice]:
+        """Patterns for a box."""
+        width = vectors * self.lanes
         outer = list(product(self.axes[0].phases, self.axes[1].phases))
         rows = len(outer) * self._blocks(channels)
-        box, depth = self.box(width * groups, spread, per_step, rows, tasks())
         packing = self.packing(box, spread)
         sn, _, sh, _ = packing.grid.strides
         patterns = [Pattern(1, width, 0)]
@@ -257,6 +272,9 @@ class PositionsTiling(Tiling):
             if box[0] > 1 and len(packing.grid.runs[0]) <= box[0]:
                 patterns.append(Pattern(groups, width, sn))
         taps = self._outer_tap_count
+        packed = self._packed_cycles(packing, depth, spread) * self.packings(box, depth, rows)
+        weight_lines = prod(self.problem.weight_shape) * self.compute_size / 64 / self.groups
+        far = weight_lines * FAR_WEIGHT_CYCLES if self.far else 0.0
         for pattern in patterns:
             columns = pattern.count(packing.grid)
             lines = self._lines(pattern, packing, spread)
@@ -267,7 +285,16 @@ class PositionsTiling(Tiling):
             store += spilled * (vector_count * SPILL_CYCLES + pieces * PIECE_CYCLES)
             tiles = columns * self._blocks(channels)
             arithmetic = taps * (step * self.in_channels + 6) + channels * len(outer) * store
-            cells = packing.channel * self.in_channels / self.lanes * PACK_CYCLES
-            cells += packing.channel * self.pixel_cycles(depth)
-            cycles = self.box_count(box) * (tiles * arithmetic + cells)
+            cycles = self.box_count(box) * (tiles * arithmetic + packed + far)
+            cycles += self.task_cycles(box, rows)
             yield Choice(spread, box, depth, channels, pattern, vectors, columns, cycles)
+
+    def _packed_cycles(self, packing: Packing, depth: int, spread: bool) -> float:
+        """Cycles to pack a box once."""
+        if self.in_last:
+            vectors = packing.channel / self.lanes
+        else:
+            rows = prod(packing.grid.packed[:3]) * self.axes[0].in_step * self.axes[1].in_step
+            vectors = rows * self.planes(spread) * -(-packing.row // self.lanes)
+        packed = vectors * self.in_channels * PACK_CYCLES
+        return packed + packing.channel * self.pixel_cycles(depth)

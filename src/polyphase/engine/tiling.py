@@ -26,6 +26,10 @@ WEIGHT_LINE_CYCLES = 1.5
 PAIR_CYCLES = 0.65
 # bytes of an input that the caches do not keep from the layer before
 LARGE_INPUT = 2 << 20
+# cycles more for a line of weights that comes from beyond the second-level cache
+FAR_WEIGHT_CYCLES = 3
+# cycles to begin a task
+TASK_CYCLES = 400
 # cycles to wait for a line of it, more where not all lines of a pixel are read at a time, and for
 # each time but the first
 UNFETCHED_CYCLES = 8
@@ -115,6 +119,7 @@ class Tiling(ABC):
         self.in_last = lies_last(problem.channels_last, problem.in_channels, problem.input_size)
         self.out_last = lies_last(problem.channels_last, problem.out_channels, problem.output_size)
         self._boxes: dict[tuple[bool, int, int], Corner] = {}
+        self._counts: dict[Corner, int] = {}
         # estimates are in the time of two multiply-adds of vectors, in which slower arithmetic lets
         # the rest of a core do more
         self.pace = target.fmas / 2
@@ -244,6 +249,27 @@ class Tiling(ABC):
         share = prod(self.whole) * self.groups * row_tiles // parts
         return self._largest(width, spread, depth, max(share, width))
 
+    def tasks_of(self, box: Corner, row_tiles: int) -> int:
+        """Tasks that share the work of a box."""
+        return max(1, min(row_tiles, -(-tasks() // max(1, self.box_count(box)))))
+
+    def task_cycles(self, box: Corner, row_tiles: int) -> float:
+        """Cycles to begin all tasks."""
+        return self.box_count(box) * self.tasks_of(box, row_tiles) * TASK_CYCLES * self.pace
+
+    def packings(self, box: Corner, depth: int, row_tiles: int) -> int:
+        """How often the input of a box is packed: in each of its tasks.
+
+        What stays in the tile from task to task is packed once in each thread.
+        """
+        found = self.tasks_of(box, row_tiles)
+        return found if depth < self.in_channels else min(found, cpus())
+
+    @cached_property
+    def far(self) -> bool:
+        """Whether the weights are more than the second-level cache holds."""
+        return prod(self.problem.weight_shape) / self.cell_channels * TILE_SHARE > self.budget
+
     def half(self, depth: int) -> int:
         """Half as many input channels, of pixels in whole vectors."""
         whole = self.lanes if self.in_last else 1
@@ -288,7 +314,7 @@ class Tiling(ABC):
             others = max(others, loads * PAIR_CYCLES)
         return max(fmas / 2, others, fetch) + UNHIDDEN * fetch
 
-    @property
+    @cached_property
     def from_memory(self) -> bool:
         """Whether the input lies in memory, not in a cache, when it is read."""
         return prod(self.problem.input_shape) * self.problem.item_size >= LARGE_INPUT
@@ -324,8 +350,10 @@ class Tiling(ABC):
 
     def box_count(self, box: Corner) -> int:
         """Number of boxes, over all groups."""
-        parts = (-(-a // max(b, 1)) for a, b in zip(self.whole, box, strict=True))
-        return prod(parts) * self.groups
+        if box not in self._counts:
+            parts = (-(-a // max(b, 1)) for a, b in zip(self.whole, box, strict=True))
+            self._counts[box] = prod(parts) * self.groups
+        return self._counts[box]
 
 
 def lies_last(channels_last: bool, channels: int, size: tuple[int, ...]) -> bool:
