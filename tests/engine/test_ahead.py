@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from polyphase import Problem
-from polyphase.engine import channels, reference
+from polyphase.engine import reference, tiling
 from polyphase.engine.ahead import LINE_BYTES
 from polyphase.engine.kernels import driver
 from polyphase.engine.kernels.cells import OUTSIDE
@@ -25,7 +25,7 @@ conv n40 c8:16 i30 k2 s2 nlc bf16
 
 @pytest.fixture(autouse=True)
 def every_input_is_large(monkeypatch):
-    monkeypatch.setattr(channels, "LARGE_INPUT", 0)
+    monkeypatch.setattr(tiling, "LARGE_INPUT", 0)
 
 
 def operation(line, target):
