@@ -291,13 +291,10 @@ class ChannelsTiling(Tiling):
         arithmetic = columns * (taps * (step * self.in_channels + 6) + panels * store)
         boxes = self.box_count(box)
         cycles = boxes * (arithmetic + packed * self.packings(box, depth, panels))
-        cycles += self.task_cycles(box, panels)
         if self.far:
             lines = taps * self.in_channels * vectors * self.lanes * self.compute_size / 64
             cycles += boxes * lines * FAR_WEIGHT_CYCLES
-            # what the processors wait for the one with the most row tiles
-            count = boxes * panels
-            cycles *= -(-count // cpus()) * cpus() / count
+        cycles = self.shared(cycles, box, panels)
         return Choice(box, depth, pattern, vectors, columns, cycles)
 
     def _packed(self, box: Corner, depth: int) -> tuple[Packing, float]:

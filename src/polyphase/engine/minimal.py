@@ -151,7 +151,7 @@ class MinimalTiling(Tiling):
         """
         total = prod(self.whole) * self.groups
         # the smaller ones are packed by one task each
-        shares = total * self.row_tiles // tasks(), total * len(self.sections) // tasks()
+        shares = total * self.row_tiles // tasks(), total * self.packed_parts // tasks()
         depth = self.in_channels
         found: set[Corner] = set()
         while True:
@@ -164,14 +164,10 @@ class MinimalTiling(Tiling):
                 return
             depth = self.half(depth)
 
-    def tasks_of(self, box: Corner, row_tiles: int) -> int:
-        """Tasks that share the work of a box, of which each section is packed by itself."""
-        boxes = max(1, self.box_count(box) * len(self.sections))
-        return max(1, min(row_tiles, -(-tasks() // boxes)))
-
-    def task_cycles(self, box: Corner, row_tiles: int) -> float:
-        """Cycles to begin all tasks."""
-        return super().task_cycles(box, row_tiles) * len(self.sections)
+    @property
+    def packed_parts(self) -> int:
+        """One for each section."""
+        return len(self.sections)
 
     def pieces(self, depth: int, longest: int) -> int:
         """Pieces of a sum over all channels, ``longest`` each, of blocks of ``depth`` channels."""

@@ -145,8 +145,7 @@ class MinimalChannelsTiling(MinimalTiling):
         rows = blocks * max(work.phases for work in self.work)
         packed *= self.packings(box, depth, rows)
         cycles = self.box_count(box) * (columns * tile + first + packed)
-        cycles += self.task_cycles(box, rows)
-        return Choice(box, depth, positions, vectors, cycles)
+        return Choice(box, depth, positions, vectors, self.shared(cycles, box, rows))
 
 
 def tiling(problem: Problem, target: Target, cache_bytes: int) -> MinimalChannelsTiling:

@@ -198,8 +198,7 @@ class MinimalPositionsTiling(MinimalTiling):
         row_tiles = blocks * max(work.phases for work in self.work)
         packed *= self.packings(box, depth, row_tiles)
         cycles = self.box_count(box) * (columns * tile + first + packed)
-        cycles += self.task_cycles(box, row_tiles)
-        return Choice(box, depth, channels, vectors, cycles)
+        return Choice(box, depth, channels, vectors, self.shared(cycles, box, row_tiles))
 
 
 def tiling(problem: Problem, target: Target, cache_bytes: int) -> MinimalPositionsTiling:

@@ -286,7 +286,7 @@ class PositionsTiling(Tiling):
             tiles = columns * self._blocks(channels)
             arithmetic = taps * (step * self.in_channels + 6) + channels * len(outer) * store
             cycles = self.box_count(box) * (tiles * arithmetic + packed + far)
-            cycles += self.task_cycles(box, rows)
+            cycles = self.shared(cycles, box, rows)
             yield Choice(spread, box, depth, channels, pattern, vectors, columns, cycles)
 
     def _packed_cycles(self, packing: Packing, depth: int, spread: bool) -> float:

@@ -203,15 +203,14 @@ class TapsTiling(Tiling):
             packed = rows_packed * (ROW_CYCLES + each_row * PACK_CYCLES)
         if blocks > 1:
             # every task packs them all again
-            packed *= min(rows, -(-tasks() // self.box_count(box)))
+            packed *= self.tasks_of(box, rows)
         weights = self.out_channels * self.in_channels * self.lines * self.line
         far = weights * self.compute_size / 64 * FAR_WEIGHT_CYCLES
         cycles = self.box_count(box) * (columns * rows * (each + store) + packed + far)
         if problem.channels_last and self.from_memory:
-            cycles += (
-                prod(problem.input_shape) * problem.item_size / 64 * UNFETCHED_CYCLES * self.pace
-            )
-        return Choice(box, depth, channels, positions, cycles)
+            input_lines = prod(problem.input_shape) * problem.item_size / 64
+            cycles += input_lines * UNFETCHED_CYCLES * self.pace
+        return Choice(box, depth, channels, positions, self.shared(cycles, box, rows))
 
 
 def read(problem: Problem) -> Problem:

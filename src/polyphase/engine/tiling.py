@@ -249,13 +249,21 @@ class Tiling(ABC):
         share = prod(self.whole) * self.groups * row_tiles // parts
         return self._largest(width, spread, depth, max(share, width))
 
-    def tasks_of(self, box: Corner, row_tiles: int) -> int:
-        """Tasks that share the work of a box."""
-        return max(1, min(row_tiles, -(-tasks() // max(1, self.box_count(box)))))
+    @property
+    def packed_parts(self) -> int:
+        """Parts of the work on a box that each pack its input in their own way."""
+        return 1
 
-    def task_cycles(self, box: Corner, row_tiles: int) -> float:
-        """Cycles to begin all tasks."""
-        return self.box_count(box) * self.tasks_of(box, row_tiles) * TASK_CYCLES * self.pace
+    def tasks_of(self, box: Corner, row_tiles: int) -> int:
+        """Tasks that share such a part, which has about so many row tiles."""
+        parts = max(1, self.box_count(box) * self.packed_parts)
+        return max(1, min(row_tiles, -(-tasks() // parts)))
+
+    def shared(self, cycles: float, box: Corner, row_tiles: int) -> float:
+        """Cycles with those to begin all tasks, and to wait for the last of them."""
+        count = self.box_count(box) * self.packed_parts * self.tasks_of(box, row_tiles)
+        rounds = -(-count // cpus())
+        return (cycles + count * TASK_CYCLES * self.pace) * rounds * cpus() / max(1, count)
 
     def packings(self, box: Corner, depth: int, row_tiles: int) -> int:
         """How often the input of a box is packed: in each of its tasks.
