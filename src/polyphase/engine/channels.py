@@ -207,16 +207,21 @@ class ChannelsTiling(Tiling):
             first, last = width.offsets[0], width.offsets[-1]
             shared = max(min(-first, last, row - (width.input_size - first)), 0)
         grid = Grid(box, (box[0], *self.outer_cells(box), row - shared))
-        # the last vector that is written may begin in the last element
-        spare = self.lanes
-        if self.in_last:
-            spare = -(-spare // (width.in_step * min(self.problem.in_channels, self.lanes)))
-        plane = prod(grid.packed) + shared + spare
+        plane = prod(grid.packed) + shared + self._spare
         residues = self.axes[0].in_step * self.axes[1].in_step
         cells = residues * plane * width.in_step
         return Packing(
             grid, row * width.in_step, plane, cells if self.in_last else odd_lines(cells)
         )
+
+    @cached_property
+    def _spare(self) -> int:
+        """Cells behind a plane: the last vector that is written may begin in its last element."""
+        if not self.in_last:
+            return self.lanes
+        # in blocks of channels there are at least as many as lanes
+        pixel = self.problem.in_channels if self.lanewise else min(self.in_channels, self.lanes)
+        return -(-self.lanes // (self.axes[2].in_step * pixel))
 
     def panels_per_stretch(self, vectors: int) -> int:
         """Row tiles that cover one stretch."""
