@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import runpy
 
 import pytest
 import repository
@@ -54,6 +55,15 @@ def test_similar_layers_are_others_than_those_of_the_suite():
     assert not set(similar) & {
         Problem.parse(str(problem).split("@")[0]) for problem in suite.read(suite.SUITE)
     }
+
+
+def test_random_layers_are_the_same_for_a_seed():
+    random_layers = runpy.run_path(str(BENCH / "random_layers.py"))["layers"]
+    found = random_layers(1, 60)
+    assert found == random_layers(1, 60) != random_layers(2, 60)
+    assert {problem.rank for problem in found} == {1, 2, 3}
+    assert {problem.groups > 1 for problem in found} == {True, False}
+    assert all(Problem.parse(str(problem)) == problem for problem in found)
 
 
 def test_known_engines_are_faster_than_torch():
