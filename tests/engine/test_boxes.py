@@ -31,8 +31,12 @@ def test_pixels_do_not_push_each_other_out_of_the_cache(channels, stride):
     for depth in {channels, found.half(channels)}:
         apart = found.cell_elements(depth) * stride * found.compute_size
         # 64 sets of 8 lines of 64 bytes, and no register tile has more positions
-        sets = Counter(i * apart // 64 % 64 for i in range(AVX512.registers))
-        assert max(sets.values()) <= 8
+        lines = {i * apart // 64 for i in range(AVX512.registers)}
+        assert max(Counter(line % 64 for line in lines).values()) <= 8
+
+
+def test_pixels_that_share_lines_need_no_room_between_them():
+    assert tiling("conv g64 c64:128 i56x56 k3x3 p1x1 nhwc").cell_elements(1) == 1
 
 
 def test_input_from_memory_is_read_in_long_runs(monkeypatch):

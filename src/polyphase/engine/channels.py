@@ -66,7 +66,7 @@ class ChannelsTiling(Tiling):
 
     def __init__(self, problem: Problem, target: Target, cache_bytes: int) -> None:
         super().__init__(problem, target, cache_bytes)
-        self._known: dict[tuple[Corner, int], tuple[Packing, float]] = {}
+        self._packings: dict[tuple[Corner, int], tuple[Packing, float]] = {}
         # channels that do not meet are lanes that do not meet: one group serves them all
         self.lanewise = (
             self.in_last
@@ -207,21 +207,13 @@ class ChannelsTiling(Tiling):
             first, last = width.offsets[0], width.offsets[-1]
             shared = max(min(-first, last, row - (width.input_size - first)), 0)
         grid = Grid(box, (box[0], *self.outer_cells(box), row - shared))
-        plane = prod(grid.packed) + shared + self._spare
+        # rows of whole vectors reach into the next plane; rows of pixels are packed in their order
+        plane = prod(grid.packed) + shared + (0 if self.in_last else self.lanes)
         residues = self.axes[0].in_step * self.axes[1].in_step
         cells = residues * plane * width.in_step
         return Packing(
             grid, row * width.in_step, plane, cells if self.in_last else odd_lines(cells)
         )
-
-    @cached_property
-    def _spare(self) -> int:
-        """Cells behind a plane: the last vector that is written may begin in its last element."""
-        if not self.in_last:
-            return self.lanes
-        # in blocks of channels there are at least as many as lanes
-        pixel = self.problem.in_channels if self.lanewise else min(self.in_channels, self.lanes)
-        return -(-self.lanes // (self.axes[2].in_step * pixel))
 
     def panels_per_stretch(self, vectors: int) -> int:
         """Row tiles that cover one stretch."""
@@ -258,6 +250,7 @@ class ChannelsTiling(Tiling):
         for vectors in range(1, most + 1):
             taps = self._taps(vectors)
             largest = (self.target.registers - 1) // vectors - 1
+            # a short row of the output makes a small tile of its own
             row = min(self.whole[3], largest)
             for positions in sorted({row, *range(max(1, largest // 2), largest + 1)}):
                 ways = (way for n in parts for way in self._ways(positions, vectors, n))
@@ -269,7 +262,8 @@ class ChannelsTiling(Tiling):
         rows = self.row_tiles
         box, least = self.box(positions, False, vectors * self.lanes, rows, parts)
         yield box, least
-        if self.packings(box, least, rows) > 1:
+        panels = self.panels_per_stretch(vectors) * self.stretch_count
+        if self.packings(box, least, panels) > 1:
             # smaller ones that no two tasks pack
             yield self.box_of(positions, False, least, 1, parts), least
         depth = self.in_channels
@@ -304,13 +298,13 @@ class ChannelsTiling(Tiling):
 
     def _packed(self, box: Corner, depth: int) -> tuple[Packing, float]:
         """How a box is packed, and in how many cycles."""
-        if (box, depth) not in self._known:
+        if (box, depth) not in self._packings:
             packing = self.packing(box)
             vectors = packing.channel * self.cell_elements(self.in_channels) / self.lanes
             cycles = vectors * PACK_CYCLES
             cycles += packing.channel * self.pixel_cycles(depth, self._fetches(box, depth))
-            self._known[box, depth] = packing, cycles
-        return self._known[box, depth]
+            self._packings[box, depth] = packing, cycles
+        return self._packings[box, depth]
 
     def _pattern(self, positions: int, grid: Grid) -> tuple[Pattern, int]:
         """The pattern of so many positions that needs the fewest columns, and their number."""
@@ -334,9 +328,9 @@ class ChannelsTiling(Tiling):
 
 @cache
 def _spread(apart: int, count: int) -> bool:
-    """Whether the first-level cache holds lines that lie so many bytes apart all at once."""
-    lines = (i * apart // 64 % CACHE_SETS for i in range(count))
-    return max(Counter(lines).values()) <= CACHE_WAYS
+    """Whether the first-level cache holds places that lie so many bytes apart all at once."""
+    lines = {i * apart // 64 for i in range(count)}
+    return max(Counter(line % CACHE_SETS for line in lines).values()) <= CACHE_WAYS
 
 
 def _differ(phases: tuple[Phase, ...]) -> bool:

@@ -43,7 +43,7 @@ SINGLE_SUM_CYCLES = 17.0
 # cycles to combine a packed vector with another
 LESS_CYCLES = 1.5
 # cycles more for a line of weights that no column of the box has read before
-FAR_WEIGHT_CYCLES = 2.0
+FRESH_WEIGHT_CYCLES = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,14 +96,10 @@ class MinimalTiling(Tiling):
         return prod(1.5 for count in self.together if count > 1)
 
     @property
-    def packing_cycles(self) -> float:
-        """Estimated cycles of one core to pack the weights; of many taps sums are made singly."""
-        share = (
-            SINGLE_SUM_CYCLES / ENTRY_CYCLES
-            if prod(self.kernel_sizes) > transpose.MOST_SUMMED
-            else 1.0
-        )
-        return super().packing_cycles * share
+    def entry_cycles(self) -> float:
+        """As in the other methods, but of many taps sums are made singly."""
+        singly = prod(self.kernel_sizes) > transpose.MOST_SUMMED
+        return super().entry_cycles * (SINGLE_SUM_CYCLES / ENTRY_CYCLES if singly else 1.0)
 
     @property
     @abstractmethod

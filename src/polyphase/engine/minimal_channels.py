@@ -12,7 +12,7 @@ from polyphase.engine.kernels import minimal_channels as kernel
 from polyphase.engine.minimal import (
     ADD_CYCLES,
     COLUMN_CYCLES,
-    FAR_WEIGHT_CYCLES,
+    FRESH_WEIGHT_CYCLES,
     LESS_CYCLES,
     MOST_TOTALS,
     PRODUCT_CYCLES,
@@ -129,7 +129,7 @@ class MinimalChannelsTiling(MinimalTiling):
         fetch += vectors * WEIGHT_LINE_CYCLES * self.pace
         step = self.step_cycles(sums, positions + vectors, fetch)
         lines = prod(box) * self.in_channels / self.lanes
-        far = self.lanes * self.compute_size / 64 * FAR_WEIGHT_CYCLES
+        far = self.lanes * self.compute_size / 64 * FRESH_WEIGHT_CYCLES
         for work in self.work:
             rows = work.phases * blocks
             multiply = work.products * self.in_channels * step

@@ -13,7 +13,7 @@ from polyphase.engine.kernels import minimal_positions as kernel
 from polyphase.engine.minimal import (
     ADD_CYCLES,
     COLUMN_CYCLES,
-    FAR_WEIGHT_CYCLES,
+    FRESH_WEIGHT_CYCLES,
     LESS_CYCLES,
     MOST_TOTALS,
     PRODUCT_CYCLES,
@@ -191,14 +191,14 @@ class MinimalPositionsTiling(MinimalTiling):
             add = (2 * pieces - 1) * work.added * rows * vectors * ADD_CYCLES
             store = self.outputs * channels * weave * vectors * TOTAL_CYCLES
             tile += work.phases * blocks * (multiply + begin + add + store)
-            far = work.products * self.in_channels * rows / 16 * FAR_WEIGHT_CYCLES
+            far = work.products * self.in_channels * rows / 16 * FRESH_WEIGHT_CYCLES
             first += work.phases * blocks * far
             packed += lines * work.forms * (reads * LOAD_CYCLES + len(self.forms) * FORM_CYCLES)
             packed += dense * work.combined * len(self.forms) * LESS_CYCLES
-        row_tiles = blocks * max(work.phases for work in self.work)
-        packed *= self.packings(box, depth, row_tiles)
+        tiles = blocks * max(work.phases for work in self.work)
+        packed *= self.packings(box, depth, tiles)
         cycles = self.box_count(box) * (columns * tile + first + packed)
-        return Choice(box, depth, channels, vectors, self.shared(cycles, box, row_tiles))
+        return Choice(box, depth, channels, vectors, self.shared(cycles, box, tiles))
 
 
 def tiling(problem: Problem, target: Target, cache_bytes: int) -> MinimalPositionsTiling:

@@ -273,7 +273,8 @@ class PositionsTiling(Tiling):
                 patterns.append(Pattern(groups, width, sn))
         taps = self._outer_tap_count
         packed = self._packed_cycles(packing, depth, spread) * self.packings(box, depth, rows)
-        weight_lines = prod(self.problem.weight_shape) * self.compute_size / 64 / self.groups
+        weights = prod(self.problem.weight_shape) / self.cell_channels / self.groups
+        weight_lines = weights * self.compute_size / 64
         far = weight_lines * FAR_WEIGHT_CYCLES if self.far else 0.0
         for pattern in patterns:
             columns = pattern.count(packing.grid)
@@ -297,4 +298,6 @@ class PositionsTiling(Tiling):
             rows = prod(packing.grid.packed[:3]) * self.axes[0].in_step * self.axes[1].in_step
             vectors = rows * self.planes(spread) * -(-packing.row // self.lanes)
         packed = vectors * self.in_channels * PACK_CYCLES
-        return packed + packing.channel * self.pixel_cycles(depth)
+        # a row that is packed once for each offset is read once from memory
+        pixels = packing.channel / (self.planes(spread) if spread else 1)
+        return packed + pixels * self.pixel_cycles(depth)

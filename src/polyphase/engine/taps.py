@@ -38,7 +38,7 @@ SUM_CYCLES = 3.0
 ALONE_CYCLES = 10.0
 PIXEL_CYCLES = 4.0
 # cycles more for a line of weights that comes from beyond the second-level cache
-FAR_WEIGHT_CYCLES = 5.0
+FAR_LINE_CYCLES = 5.0
 # cycles to begin a row of the input, and to pack a vector of it if channels must be transposed
 ROW_CYCLES = 12.0
 SQUARE_CYCLES = 6.0
@@ -201,11 +201,9 @@ class TapsTiling(Tiling):
             packed = rows_packed * each_row * SQUARE_CYCLES
         else:
             packed = rows_packed * (ROW_CYCLES + each_row * PACK_CYCLES)
-        if blocks > 1:
-            # every task packs them all again
-            packed *= self.tasks_of(box, rows)
+        packed *= self.packings(box, depth, rows)
         weights = self.out_channels * self.in_channels * self.lines * self.line
-        far = weights * self.compute_size / 64 * FAR_WEIGHT_CYCLES
+        far = weights * self.compute_size / 64 * FAR_LINE_CYCLES
         cycles = self.box_count(box) * (columns * rows * (each + store) + packed + far)
         if problem.channels_last and self.from_memory:
             input_lines = prod(problem.input_shape) * problem.item_size / 64

@@ -26,15 +26,15 @@ WEIGHT_LINE_CYCLES = 1.5
 PAIR_CYCLES = 0.65
 # bytes of an input that the caches do not keep from the layer before
 LARGE_INPUT = 2 << 20
+# cycles to wait for a line of such an input, more where not all lines of a pixel are read at once,
+# and for each time but the first
+UNFETCHED_CYCLES = 8
+APART_LINE_CYCLES = 13
+RUN_CYCLES = 40
 # cycles more for a line of weights that comes from beyond the second-level cache
 FAR_WEIGHT_CYCLES = 3
 # cycles to begin a task
 TASK_CYCLES = 400
-# cycles to wait for a line of it, more where not all lines of a pixel are read at a time, and for
-# each time but the first
-UNFETCHED_CYCLES = 8
-APART_LINE_CYCLES = 13
-RUN_CYCLES = 40
 # share of a fetch that arithmetic does not hide
 UNHIDDEN = 0.03
 # cycles to pack a vector
@@ -84,7 +84,7 @@ class Costed(Protocol):
 
     @property
     def cycles(self) -> float:
-        """Estimated cycles of one core for the whole problem."""
+        """Estimated cycles of all cores, also those in which one waits for another."""
 
 
 class Named(Protocol):
@@ -159,7 +159,7 @@ class Tiling(ABC):
 
     @property
     def cycles(self) -> float:
-        """Estimated cycles of one core for the whole problem."""
+        """Estimated cycles of all cores, also those in which one waits for another."""
         return self.choice.cycles
 
     @property
@@ -183,11 +183,15 @@ class Tiling(ABC):
         return False
 
     @property
+    def entry_cycles(self) -> float:
+        """Cycles to bring an element into a panel."""
+        return ENTRY_CYCLES if self.side >= LEAST_ROWS else LONE_CYCLES
+
+    @property
     def packing_cycles(self) -> float:
-        """Estimated cycles of one core to pack the weights."""
-        each = ENTRY_CYCLES if self.side >= LEAST_ROWS else LONE_CYCLES
+        """Estimated cycles of all cores to pack the weights."""
         weights = prod(self.problem.weight_shape)
-        cycles = weights * self.expansion * each
+        cycles = weights * self.expansion * self.entry_cycles
         if self.problem.channels_last and self.problem.rank > 1:
             # they lie as the input does
             cycles += weights * ORDER_CYCLES
@@ -245,9 +249,17 @@ class Tiling(ABC):
 
     def box_of(self, width: int, spread: bool, depth: int, row_tiles: int, parts: int) -> Corner:
         """The box for so many input channels at a time."""
-        # small enough to share the work; this must not change the depth, and with it the sums
+        # small enough to share the work
         share = prod(self.whole) * self.groups * row_tiles // parts
         return self._largest(width, spread, depth, max(share, width))
+
+    @cached_property
+    def _work(self) -> int:
+        """About how many multiply-adds there are."""
+        problem = self.problem
+        forward = problem.operator == "conv_transpose"
+        size = problem.input_size if forward else problem.output_size
+        return prod((problem.batch, *size, *problem.weight_shape))
 
     @property
     def packed_parts(self) -> int:
@@ -257,7 +269,7 @@ class Tiling(ABC):
     def tasks_of(self, box: Corner, row_tiles: int) -> int:
         """Tasks that share such a part, which has about so many row tiles."""
         parts = max(1, self.box_count(box) * self.packed_parts)
-        return max(1, min(row_tiles, -(-tasks() // parts)))
+        return max(1, min(row_tiles, -(-tasks() // parts), self._work // (parts * SMALLEST_TASK)))
 
     def shared(self, cycles: float, box: Corner, row_tiles: int) -> float:
         """Cycles with those to begin all tasks, and to wait for the last of them."""
@@ -335,7 +347,8 @@ class Tiling(ABC):
         if not (self.in_last and self.from_memory):
             return 0.0
         runs, each = -(-self.in_channels // depth), 0 if fetched else UNFETCHED_CYCLES
-        lines = self.group_channels * self.problem.item_size / 64
+        # all channels where each lane has its own
+        lines = self.problem.in_channels // self.groups * self.problem.item_size / 64
         if runs > 1:
             each += APART_LINE_CYCLES
         return (lines * each + (runs - 1) * RUN_CYCLES) * self.pace
