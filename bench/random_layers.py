@@ -4,8 +4,8 @@
 Methods are tuned on some and tried on others, so that nothing fits the layers of the suite alone.
 """
 
+import argparse
 import random
-import sys
 from math import prod
 
 from polyphase import Geometry, Problem
@@ -66,5 +66,9 @@ def layers(seed: int, count: int) -> list[Problem]:
 
 
 if __name__ == "__main__":
-    for number, problem in enumerate(layers(*map(int, sys.argv[1:3]))):
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("seed", type=int, help="another one gives other layers")
+    parser.add_argument("count", type=int, help="how many layers")
+    given = parser.parse_args()
+    for number, problem in enumerate(layers(given.seed, given.count)):
         print(f"{problem} @random-{number}")

@@ -44,9 +44,7 @@ def test_input_from_memory_is_read_in_long_runs(monkeypatch):
     assert tiling(line).choice.depth == 96
     # from a cache, it may as well come a few channels at a time, which makes a box wider
     monkeypatch.setattr(tilings, "LARGE_INPUT", 1 << 40)
-    near = tiling(line).choice
-    assert near.depth < 96
-    assert near.cycles < tiling(line.replace("n16", "n17")).choice.cycles
+    assert tiling(line).choice.depth < 96
 
 
 @pytest.mark.parametrize(
@@ -73,7 +71,7 @@ def test_tasks_that_pack_the_same_are_counted():
 
 def test_an_idle_processor_counts():
     found = tiling("n1 c64:32 i30x30 k2x2 s2x2")
-    # 30 rows are 15 rounds of two, and 10 boxes of three rows five
+    # 30 rows are 15 rounds of two processors
     assert found.shared(3000.0, (1, 1, 1, 30), 1) < 3000 * 1.1 + 30 * tilings.TASK_CYCLES
     alone = found.shared(3000.0, found.whole, 1)
     assert alone > 2 * 3000

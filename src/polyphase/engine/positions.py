@@ -237,6 +237,11 @@ class PositionsTiling(Tiling):
         whole *= (images // groups) / -(-images // groups)
         return 1 - whole, groups * (width / length + 1)
 
+    @property
+    def _outer_phases(self) -> int:
+        """Phases of depth and height, combined."""
+        return len(self.axes[0].phases) * len(self.axes[1].phases)
+
     @cached_property
     def _outer_tap_count(self) -> int:
         """Lines of all tap tables."""
@@ -246,8 +251,7 @@ class PositionsTiling(Tiling):
     def _covers(self, channels: int, vectors: int, groups: int, spread: bool) -> Iterator[Choice]:
         width = vectors * self.lanes
         per_step = channels * self.per_phase * sum(len(phases) for _, phases in self.slots)
-        outer = len(self.axes[0].phases) * len(self.axes[1].phases)
-        rows = outer * self._blocks(channels)
+        rows = self._outer_phases * self._blocks(channels)
         box, depth = self.box(width * groups, spread, per_step, rows, tasks())
         found = [box]
         if self.packings(box, depth, rows) > 1:
@@ -261,8 +265,7 @@ class PositionsTiling(Tiling):
     ) -> Iterator[Choice]:
         """Patterns for a box."""
         width = vectors * self.lanes
-        outer = list(product(self.axes[0].phases, self.axes[1].phases))
-        rows = len(outer) * self._blocks(channels)
+        rows = self._outer_phases * self._blocks(channels)
         packing = self.packing(box, spread)
         sn, _, sh, _ = packing.grid.strides
         patterns = [Pattern(1, width, 0)]
@@ -285,7 +288,9 @@ class PositionsTiling(Tiling):
             store: float = vector_count * STORE_CYCLES
             store += spilled * (vector_count * SPILL_CYCLES + pieces * PIECE_CYCLES)
             tiles = columns * self._blocks(channels)
-            arithmetic = taps * (step * self.in_channels + 6) + channels * len(outer) * store
+            arithmetic = (
+                taps * (step * self.in_channels + 6) + channels * self._outer_phases * store
+            )
             cycles = self.box_count(box) * (tiles * arithmetic + packed + far)
             cycles = self.shared(cycles, box, rows)
             yield Choice(spread, box, depth, channels, pattern, vectors, columns, cycles)
